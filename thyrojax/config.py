@@ -1,0 +1,169 @@
+"""Every option of a run, declared once. A run folder keeps them verbatim in config.json."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from thyrojax.errors import ConfigError
+
+CropShape = Literal["square", "square_cover", "rectangle"]
+Border = Literal["constant", "edge", "reflect", "shift"]
+Pooling = Literal["valid", "padded"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """One training run. Lengths are in pixels, times in epochs, rates per step."""
+
+    name: str = "run"
+    seed: int = 0
+
+    # Crop and augmentation (Guan et al. 2019, "Image preparation and cropping").
+    crop_shape: CropShape = "square"
+    border: Border = "constant"
+    margin_min: int = 0  # training draws a whole margin from margin_min..margin_max, both included
+    margin_max: int = 100
+    margin_eval: int = 50
+    input_size: int = 384  # side of the network's input
+    flip: bool = True  # horizontal, with probability 1/2
+    gain: float = 0.0  # brightness factor drawn from 1 +- gain
+    contrast: float = 0.0  # contrast factor about the crop's mean, drawn from 1 +- contrast
+    cache_mb: int = 2048  # decoded frames kept in RAM where the whole set fits; 0 = never
+
+    # Parts of the data, by patient.
+    split: str = ""  # a split.csv to use; "" = draw one from the seed
+    validation_fraction: float = 0.15
+    test_fraction: float = 0.15
+    folds: int = 0  # k > 1: test = fold number `fold`, validation from the other folds
+    fold: int = 0
+
+    # Model.
+    weights: str = "imagenet"  # a tag of the catalog, a file, or "none"
+    pooling: Pooling = "valid"
+    grey: bool = True  # one input channel, first kernel folded; False = three equal channels
+    aux_head: bool = False
+    aux_weight: float = 0.4  # weight of the auxiliary loss (Szegedy et al. 2016 use 0.3 to 0.4)
+    dropout: float = 0.2
+    depth_multiplier: float = 1.0
+    bn_momentum: float = 0.9  # Flax convention: share of the old running value kept
+    bn_epsilon: float = 1e-3
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+    # Optimisation.
+    epochs: float = 10.0
+    steps: int = 0  # 0 = from epochs
+    batch_size: int = 32  # over all devices
+    optimizer: Literal["adamw", "sgd", "rmsprop"] = "adamw"
+    lr: float = 1e-3  # peak rate of the head
+    trunk_lr_scale: float = 0.1  # trunk's rate relative to the head's; 0 freezes the trunk
+    freeze_bn: bool = False  # BatchNorm uses its running statistics in training and keeps them
+    warmup_fraction: float = 0.1
+    schedule: Literal["cosine", "constant"] = "cosine"
+    weight_decay: float = 1e-4
+    momentum: float = 0.9  # SGD and RMSProp
+    label_smoothing: float = 0.0
+    class_weights: Literal["none", "balanced"] = "none"
+    ema: float = 0.0  # decay of the average of parameters and statistics; 0 = off
+    mapping: Literal["pmap", "shard_map"] = "pmap"
+
+    # Bookkeeping.
+    eval_every: float = 1.0  # epochs between validations, each with a checkpoint
+    log_every: int = 10  # steps between lines of metrics.jsonl
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError naming every field out of its range."""
+        faults = [
+            f"{name}: found {getattr(self, name)!r}, expected {expected}"
+            for name, expected, holds in _rules(self)
+            if not holds
+        ]
+        if faults:
+            raise ConfigError("; ".join(faults))
+
+
+def _rules(c: Config) -> list[tuple[str, str, bool]]:
+    """(field, what is expected, whether it holds) for every field with a range."""
+
+    def finite(x: float) -> bool:
+        return math.isfinite(x)
+
+    def fraction(x: float) -> bool:
+        return 0.0 <= x < 1.0
+
+    rules = [
+        ("margin_min", "a whole number >= 0", c.margin_min >= 0),
+        ("margin_max", f"a whole number >= margin_min ({c.margin_min})", c.margin_max >= c.margin_min),
+        ("margin_eval", "a whole number >= 0", c.margin_eval >= 0),
+        ("input_size", "a whole number >= 75", c.input_size >= 75),
+        ("gain", "0 <= gain < 1", fraction(c.gain)),
+        ("contrast", "0 <= contrast < 1", fraction(c.contrast)),
+        ("cache_mb", "a whole number >= 0", c.cache_mb >= 0),
+        ("validation_fraction", "between 0 and 1", 0.0 < c.validation_fraction < 1.0),
+        ("test_fraction", "between 0 and 1", 0.0 < c.test_fraction < 1.0),
+        ("folds", "0, or a whole number >= 2", c.folds == 0 or c.folds >= 2),
+        ("fold", f"a whole number from 0 to {max(c.folds - 1, 0)}", 0 <= c.fold < max(c.folds, 1)),
+        ("aux_weight", "a number >= 0", finite(c.aux_weight) and c.aux_weight >= 0),
+        ("dropout", "0 <= dropout < 1", fraction(c.dropout)),
+        ("depth_multiplier", "0 < depth_multiplier <= 1", 0.0 < c.depth_multiplier <= 1.0),
+        ("bn_momentum", "0 <= bn_momentum < 1", fraction(c.bn_momentum)),
+        ("bn_epsilon", "a number > 0", finite(c.bn_epsilon) and c.bn_epsilon > 0),
+        ("epochs", "a number > 0", finite(c.epochs) and c.epochs > 0),
+        ("steps", "a whole number >= 0", c.steps >= 0),
+        ("batch_size", "a whole number >= 1", c.batch_size >= 1),
+        ("lr", "a number > 0", finite(c.lr) and c.lr > 0),
+        ("trunk_lr_scale", "a number >= 0", finite(c.trunk_lr_scale) and c.trunk_lr_scale >= 0),
+        ("warmup_fraction", "0 <= warmup_fraction < 1", fraction(c.warmup_fraction)),
+        ("weight_decay", "a number >= 0", finite(c.weight_decay) and c.weight_decay >= 0),
+        ("momentum", "0 <= momentum < 1", fraction(c.momentum)),
+        ("label_smoothing", "0 <= label_smoothing < 1", fraction(c.label_smoothing)),
+        ("ema", "0 <= ema < 1", fraction(c.ema)),
+        ("eval_every", "a number > 0", finite(c.eval_every) and c.eval_every > 0),
+        ("log_every", "a whole number >= 1", c.log_every >= 1),
+    ]
+    fractions = c.validation_fraction + c.test_fraction
+    rules.append(("test_fraction", "room for training beside validation", c.folds > 0 or fractions < 1.0))
+    return rules
+
+
+def to_json(config: Config) -> str:
+    """The configuration as the text of a config.json."""
+    return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+
+
+def from_json(path: Path) -> Config:
+    """Reads a config.json.
+
+    Raises:
+      ConfigError: not JSON, an unknown or missing field, or a value of the wrong type or range.
+    """
+    try:
+        values: Any = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: found no readable JSON ({error}), expected a run's config") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: found {type(values).__name__}, expected an object of fields")
+    hints = get_type_hints(Config)
+    for name, value in values.items():
+        if name not in hints:
+            raise ConfigError(f"{path}: found field {name!r}, expected one of {', '.join(hints)}")
+        _check_type(path, name, value, hints[name])
+    try:
+        return Config(**values)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def _check_type(path: Path, name: str, value: Any, hint: Any) -> None:
+    if get_origin(hint) is Literal:
+        allowed = get_args(hint)
+        if value not in allowed:
+            raise ConfigError(f"{path}, {name}: found {value!r}, expected one of {', '.join(allowed)}")
+        return
+    kinds = (int, float) if hint is float else (hint,)
+    if not isinstance(value, kinds) or (isinstance(value, bool) and hint is not bool):
+        raise ConfigError(f"{path}, {name}: found {value!r}, expected {hint.__name__}")

@@ -1,0 +1,144 @@
+"""The nodule record: what every source yields and every later part relies on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from thyrojax.errors import DataError, Fault
+
+LABELS = ("benign", "malignant")  # the index is the label: malignant = 1
+TIRADS = ("2", "3", "4a", "4b", "4c", "5")
+
+# Table 2 of Guan et al. 2019, in its order.
+VOCABULARY: dict[str, tuple[str, ...]] = {
+    "composition": ("solid", "cystic", "spongiform"),
+    "echogenicity": ("hyperechoic", "isoechoic", "hypoechoic", "markedly_hypoechoic"),
+    "calcification": ("micro", "macro", "comet_tail", "none"),
+    "margin": ("smooth", "irregular", "lobulated", "ill_defined", "halo", "ete"),
+    "shape": ("wider", "taller"),
+    "tirads": TIRADS,
+}
+
+# Size groups of the paper in mm: below 5, 5 to 10 inclusive, above 10.
+SIZE_GROUPS = ("<0.5", "0.5-1.0", ">1.0")
+
+
+class Box(NamedTuple):
+    """A box in whole pixels, half-open: columns x_min..x_max-1, rows y_min..y_max-1."""
+
+    x_min: int
+    y_min: int
+    x_max: int
+    y_max: int
+
+    @property
+    def width(self) -> int:
+        return self.x_max - self.x_min
+
+    @property
+    def height(self) -> int:
+        return self.y_max - self.y_min
+
+
+def box_outward(x_min: float, y_min: float, x_max: float, y_max: float) -> Box:
+    """The smallest whole-pixel box that holds a fractional one (each edge rounded outward).
+
+    Raises:
+      ValueError: an edge is not finite.
+    """
+    return Box(math.floor(x_min), math.floor(y_min), math.ceil(x_max), math.ceil(y_max))
+
+
+@dataclass(frozen=True)
+class Nodule:
+    """One nodule in one image.
+
+    `image` is a file, or a function that returns the frame as uint8 [height, width] (the phantom).
+    `image_id` is unique for each nodule: a source appends "-1", "-2" where an image has several.
+    Features are None where nobody stated them, else words of `VOCABULARY`.
+    """
+
+    image: Path | Callable[[], np.ndarray] = field(repr=False)
+    image_id: str
+    patient_id: str
+    box: Box
+    label: int
+    size_mm: float | None = None  # largest diameter
+    tirads: str | None = None
+    composition: str | None = None
+    echogenicity: str | None = None
+    calcification: str | None = None
+    margin: str | None = None
+    shape: str | None = None
+    pixel_spacing_mm: float | None = None  # mm per pixel, square pixels
+    reader_label: int | None = None
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """An image or region that a source left out, and why (`reason` from a short closed list)."""
+
+    image_id: str
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class SourceData:
+    """What a source found: the usable nodules, all that was left out, and how many images it saw."""
+
+    source: str
+    nodules: tuple[Nodule, ...]
+    exclusions: tuple[Exclusion, ...]
+    n_images: int
+
+
+def size_group(size_mm: float | None) -> str:
+    """The paper's size group of a largest diameter in mm; "" where the size is not known."""
+    if size_mm is None or math.isnan(size_mm):
+        return ""
+    if size_mm < 5.0:
+        return SIZE_GROUPS[0]
+    return SIZE_GROUPS[1] if size_mm <= 10.0 else SIZE_GROUPS[2]
+
+
+def load_image(image: Path | Callable[[], np.ndarray]) -> np.ndarray:
+    """A frame as grey uint8 [height, width]; colour is reduced by ITU-R 601 luma.
+
+    Raises:
+      DataError: the file is missing or cannot be decoded as an 8-bit image.
+    """
+    if callable(image):
+        return image()
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(image) as opened:
+            if opened.mode in ("I", "I;16", "I;16B", "F"):
+                raise DataError(
+                    f"{image}: found a {opened.mode} image, expected 8 bits per channel"
+                )
+            return np.asarray(opened.convert("L"))
+    except FileNotFoundError:
+        raise DataError(f"{image}: found no such file, expected an image") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(
+            f"{image}: found an unreadable image ({str(error).splitlines()[0]}), "
+            "expected a whole PNG, JPEG, BMP or TIFF"
+        ) from None
+
+
+def box_fault(box: Box, width: int, height: int, file: str, row: str) -> Fault | None:
+    """What is wrong with a box in an image of that size in pixels; None where nothing is."""
+    found = f"box {box.x_min} {box.y_min} {box.x_max} {box.y_max}"
+    if box.x_max <= box.x_min or box.y_max <= box.y_min:
+        return Fault(file, row, f"{found} of no area", "x_min < x_max and y_min < y_max")
+    if box.x_min < 0 or box.y_min < 0 or box.x_max > width or box.y_max > height:
+        return Fault(file, row, found, f"a box inside the {width}x{height} image")
+    return None
