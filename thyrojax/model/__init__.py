@@ -1,0 +1,5 @@
+"""The network, alone: needs jax and flax."""
+
+from thyrojax.model.inception_v3 import InceptionV3, head_initializer, normalise
+
+__all__ = ["InceptionV3", "head_initializer", "normalise"]
