@@ -12,14 +12,24 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float, Int, Num, PyTree, UInt8
 else:
     try:
-        from jaxtyping import Array, Bool, Float, Int, Num, PyTree, UInt8
+        from jaxtyping import Bool, Float, Int, Num, UInt8
     except ModuleNotFoundError:
 
         class _Unchecked:
             def __class_getitem__(cls, item: Any) -> Any:
                 return Any
 
-        Array = PyTree = Any
         Bool = Float = Int = Num = UInt8 = _Unchecked
+
+    def __getattr__(name: str) -> Any:
+        # jaxtyping imports jax for these two; modules of NumPy arrays alone must not.
+        if name not in ("Array", "PyTree"):
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        try:
+            import jaxtyping
+        except ModuleNotFoundError:
+            return Any
+        return getattr(jaxtyping, name)
+
 
 __all__ = ["Array", "Bool", "Float", "Int", "Num", "PyTree", "UInt8"]

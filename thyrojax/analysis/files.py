@@ -1,0 +1,33 @@
+"""Writing a file whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from thyrojax.errors import ThyrojaxError
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes `content` beside `path` and moves it into place; folders are made as needed.
+
+    What stood at `path` stays until the new file is complete.
+
+    Raises:
+      ThyrojaxError: the folder or file cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise ThyrojaxError(
+            f"{path}: found {error.strerror or error}, expected a place that can be written"
+        ) from None

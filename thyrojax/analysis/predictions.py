@@ -1,0 +1,254 @@
+"""predictions.csv, the one file that joins the learning half and the analysis half.
+
+One row per nodule. Required columns are `image_id, patient_id, label, score`; every further column
+is kept as text, "" where nobody knows.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from thyrojax.analysis.files import write_whole
+from thyrojax.errors import Fault, PredictionsError
+from thyrojax.shapes import Float, Int
+
+REQUIRED = ("image_id", "patient_id", "label", "score")
+# pandas writes whole numbers with a point once a column has had a gap.
+_LABEL_OF = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
+
+
+class PredictionsFaults(PredictionsError):
+    """All faults of one predictions file. The message is one line: the first, and how many more."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self.faults = tuple(faults)
+        more = len(self.faults) - 1
+        super().__init__(f"{self.faults[0]}" + (f" (and {more} more)" if more else ""))
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """One model's scores, one entry per nodule.
+
+    `labels` are 0 or 1; `scores` are the probability of label 1, from 0 to 1. `columns` holds every
+    other column by name, in the file's order, one text per nodule.
+
+    Raises:
+      PredictionsError: the columns differ in length.
+    """
+
+    image_ids: tuple[str, ...]
+    patient_ids: tuple[str, ...]
+    labels: Int[np.ndarray, " cases"]
+    scores: Float[np.ndarray, " cases"]
+    columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        n = len(self.image_ids)
+        others = {
+            "patient_id": len(self.patient_ids),
+            "label": len(self.labels),
+            "score": len(self.scores),
+            **{name: len(values) for name, values in self.columns.items()},
+        }
+        for name, length in others.items():
+            if length != n:
+                raise PredictionsError(
+                    f"predictions, column {name}: found {length} values, "
+                    f"expected {n} (one per image_id)"
+                )
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Reads and checks a predictions file (UTF-8 CSV with a header). Blank lines are skipped.
+
+    Raises:
+      PredictionsError: no such file, not CSV text, columns missing, no rows; or, all faults of the
+        rows together (`PredictionsFaults`): ragged, an id missing or twice, a label other than 0 or
+        1, a score that is no number from 0 to 1. The message is one line.
+    """
+    header, rows, faults = _read_table(path)
+    place = {name: index for index, name in enumerate(header)}
+    columns = list(zip(*(cells for _, cells in rows), strict=True)) or [()] * len(header)
+    ids, patients, labels, scores = (columns[place[name]] for name in REQUIRED)
+    numbers = [number for number, _ in rows]
+    faults += _row_faults(str(path), numbers, ids, patients, labels, scores)
+    if faults:
+        raise PredictionsFaults([fault for _, fault in sorted(faults, key=lambda pair: pair[0])])
+    return Predictions(
+        image_ids=ids,
+        patient_ids=patients,
+        labels=np.array([_LABEL_OF[label] for label in labels], dtype=np.int64),
+        scores=np.array([float(score) for score in scores], dtype=np.float64),
+        columns={name: columns[place[name]] for name in header if name not in REQUIRED},
+    )
+
+
+def write_predictions(path: Path, predictions: Predictions) -> None:
+    """Writes a predictions file, whole or not at all; scores keep every digit of a float64.
+
+    Raises:
+      PredictionsError: what `read_predictions` would refuse; nothing is written then.
+      ThyrojaxError: the place cannot be written.
+    """
+    labels = [str(label) for label in predictions.labels.tolist()]
+    scores = [repr(float(score)) for score in predictions.scores]
+    if not predictions.image_ids:
+        raise PredictionsFaults([Fault(str(path), "", "no rows", "one row per nodule")])
+    numbers = range(1, len(predictions) + 1)
+    faults = _row_faults(
+        str(path), numbers, predictions.image_ids, predictions.patient_ids, labels, scores
+    )
+    if faults:
+        raise PredictionsFaults([fault for _, fault in sorted(faults, key=lambda pair: pair[0])])
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*REQUIRED, *predictions.columns])
+    writer.writerows(
+        zip(
+            predictions.image_ids,
+            predictions.patient_ids,
+            labels,
+            scores,
+            *predictions.columns.values(),
+            strict=True,
+        )
+    )
+    write_whole(path, text.getvalue().encode())
+
+
+def check_cases(
+    labels: Int[np.ndarray, " cases"],
+    scores: Float[np.ndarray, " cases"],
+    both_classes: bool = False,
+) -> None:
+    """Refuses arrays that no statistic of this package can take.
+
+    Raises:
+      PredictionsError: no case, a label other than 0 or 1, a score that is not finite; with
+        `both_classes`, also when one class has no case.
+    """
+    if len(labels) == 0:
+        raise PredictionsError("labels: found no case, expected at least one")
+    for name, expected, values, good in (
+        ("labels", "0 or 1", labels, (labels == 0) | (labels == 1)),
+        ("scores", "a finite number", scores, np.isfinite(scores)),
+    ):
+        if not good.all():
+            first = int(np.argmin(good))
+            raise PredictionsError(
+                f"{name}, row {first + 1}: found {values[first]}, expected {expected}"
+            )
+    if both_classes and labels.min() == labels.max():
+        raise PredictionsError(
+            f"labels: found {len(labels)} of class {labels[0]} and none of class {1 - labels[0]}, "
+            "expected both classes"
+        )
+
+
+def _read_table(
+    path: Path,
+) -> tuple[list[str], list[tuple[int, list[str]]], list[tuple[int, Fault]]]:
+    """Header, numbered rows of the header's width, and numbered faults of all other rows."""
+
+    def fail(found: str, expected: str) -> PredictionsFaults:
+        return PredictionsFaults([Fault(str(path), "", found, expected)])
+
+    rows: list[tuple[int, list[str]]] = []
+    faults: list[tuple[int, Fault]] = []
+    try:
+        # utf-8-sig: spreadsheets put a byte order mark in front of the first column's name.
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            header = [name.strip() for name in next(reader, [])]
+            _check_header(path, header)
+            for number, cells in enumerate(reader, start=1):
+                if not cells:
+                    continue
+                if len(cells) == len(header):
+                    rows.append((number, cells))
+                else:
+                    found, expected = f"{len(cells)} cells", f"{len(header)} as in the header"
+                    faults.append((number, Fault(str(path), f"row {number}", found, expected)))
+    except FileNotFoundError:
+        raise fail("no such file", "a predictions CSV") from None
+    except OSError as error:
+        raise fail(f"a file that cannot be read ({error.strerror})", "a predictions CSV") from None
+    except UnicodeDecodeError:
+        raise fail("bytes that are no UTF-8 text", "a predictions CSV in UTF-8") from None
+    except csv.Error as error:
+        raise fail(f"broken CSV ({error})", "a predictions CSV") from None
+    if not rows and not faults:
+        raise fail("a header without rows", "one row per nodule")
+    return header, rows, faults
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    missing = [name for name in REQUIRED if name not in header]
+    repeated = sorted({name for name in header if header.count(name) > 1})
+    if not header:
+        found, expected = "an empty file", "a header and one row per nodule"
+    elif missing:
+        found = f"columns {_shown(', '.join(header))} without {', '.join(missing)}"
+        expected = f"the columns {', '.join(REQUIRED)}"
+    elif repeated:
+        found, expected = f"column {_shown(repeated[0])} twice", "each column once"
+    else:
+        return
+    raise PredictionsFaults([Fault(str(path), "header", found, expected)])
+
+
+def _row_faults(
+    file: str,
+    numbers: Sequence[int],
+    ids: Sequence[str],
+    patients: Sequence[str],
+    labels: Sequence[str],
+    scores: Sequence[str],
+) -> list[tuple[int, Fault]]:
+    """Every fault of the required cells, each with its row's number."""
+    faults: list[tuple[int, Fault]] = []
+    first_row: dict[str, int] = {}
+    for number, image_id, patient_id, label, score in zip(
+        numbers, ids, patients, labels, scores, strict=True
+    ):
+        for found, expected in _cell_faults(image_id, patient_id, label, score):
+            faults.append((number, Fault(file, f"row {number}", found, expected)))
+        first = first_row.setdefault(image_id, number)
+        if first != number and image_id:
+            found = f"image_id {_shown(image_id)} again (first in row {first})"
+            faults.append((number, Fault(file, f"row {number}", found, "each image_id once")))
+    return faults
+
+
+def _cell_faults(
+    image_id: str, patient_id: str, label: str, score: str
+) -> Iterator[tuple[str, str]]:
+    """(found, expected) for each required cell of one row that cannot be used."""
+    if not image_id.strip():
+        yield "no image_id", "an id in each row"
+    if not patient_id.strip():
+        yield "no patient_id", "an id in each row"
+    if label not in _LABEL_OF:
+        yield f"label {_shown(label)}", "0 or 1"
+    try:
+        value = float(score)
+    except ValueError:
+        value = math.nan
+    if not 0.0 <= value <= 1.0:
+        yield f"score {_shown(score)}", "a number from 0 to 1"
+
+
+def _shown(text: str) -> str:
+    """A cell as it can stand in a one-line message."""
+    return repr(text if len(text) <= 60 else text[:57] + "...")

@@ -1,0 +1,59 @@
+"""The report's style sheet: one column at 390 px, two where there is room, plain on paper."""
+
+STYLE_SHEET = """
+:root { --ink: #1b1f24; --soft: #565d66; --line: #ccd2d9; --wash: #f4f6f8; --blue: #005a8e; }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 68rem; padding: 1rem; color: var(--ink); background: #fff;
+  font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; }
+h1 { font-size: 1.7rem; line-height: 1.2; margin: .5rem 0; overflow-wrap: anywhere; }
+h2 { font-size: 1.3rem; margin: 2.2rem 0 .6rem; padding-top: .6rem;
+  border-top: 2px solid var(--line); }
+h3 { font-size: 1.05rem; margin: 1.4rem 0 .4rem; }
+p { max-width: 46rem; }
+.subtitle, .note, figcaption, caption { color: var(--soft); }
+.note { font-size: .92rem; }
+.headline { display: grid; grid-template-columns: repeat(auto-fit, minmax(10.5rem, 1fr));
+  gap: .8rem; margin: 1rem 0; padding: 0; }
+.headline div { border: 1px solid var(--line); border-top: 4px solid var(--blue);
+  border-radius: 4px; padding: .6rem .8rem; background: var(--wash); }
+.headline dt { font-weight: 600; }
+.headline dd { margin: 0; font-size: .9rem; color: var(--soft); }
+.headline dd.value { font-size: 1.7rem; line-height: 1.3; color: var(--ink);
+  font-variant-numeric: tabular-nums; }
+.scroll { overflow-x: auto; margin: 1rem 0; }
+table { border-collapse: collapse; font-size: .93rem; font-variant-numeric: tabular-nums; }
+caption { text-align: left; padding: .2rem 0 .4rem; caption-side: top; }
+th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: left;
+  vertical-align: top; }
+thead th { border-bottom: 2px solid var(--ink); }
+td.number { text-align: right; }
+tbody th { font-weight: 500; }
+figure { margin: 1rem 0; }
+figure img { display: block; width: 100%; height: auto; }
+figcaption { font-size: .92rem; margin-top: .3rem; overflow-wrap: anywhere; }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(22rem, 100%), 1fr));
+  gap: .5rem 1.5rem; align-items: start; }
+.flow { list-style: none; margin: 1rem 0; padding: 0; max-width: 46rem; }
+.flow > li { position: relative; margin: 0 0 1.6rem; }
+.flow > li:not(:last-child)::after { content: ""; position: absolute; left: 1.4rem; top: 100%;
+  height: 1.6rem; border-left: 2px solid var(--soft); }
+.step { border: 2px solid var(--soft); border-radius: 4px; padding: .5rem .8rem; background: #fff; }
+.step.out { border: 1px dashed var(--soft); background: var(--wash); margin-left: 3rem; }
+.step ul { margin: .2rem 0 0; padding-left: 1.2rem; }
+.step strong { display: block; }
+.parts { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: .8rem; }
+.settings { columns: 16rem; column-gap: 2rem; font-size: .9rem; padding: 0; margin: .5rem 0; }
+.settings div { display: flex; justify-content: space-between; gap: 1rem; break-inside: avoid;
+  border-bottom: 1px solid var(--line); padding: .15rem 0; }
+.settings dt { color: var(--soft); }
+.settings dd { margin: 0; text-align: right; overflow-wrap: anywhere; min-width: 0; }
+footer { margin-top: 2.5rem; border-top: 1px solid var(--line); font-size: .88rem;
+  color: var(--soft); }
+@media print {
+  body { max-width: none; padding: 0; font-size: 10pt; }
+  h2 { break-after: avoid; }
+  figure, .headline, .step, tr { break-inside: avoid; }
+  .scroll { overflow: visible; }
+  .headline div, .step.out { background: none; }
+}
+"""
