@@ -1,0 +1,278 @@
+"""Training, validation and test parts: by patient, alike in class, size group and TI-RADS.
+
+Guan et al. 2019 assigned nodules "randomly ..., provided the distribution of size and TI-RADS
+scores was similar". Here whole patients are assigned, and patients who share a byte-identical frame
+count as one.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from thyrojax.config import Config
+from thyrojax.data.dataset import Record
+from thyrojax.data.records import LABELS, size_group
+from thyrojax.errors import DataError, DataFaults, Fault
+from thyrojax.shapes import Float, Int
+
+PARTS = ("train", "validation", "test")
+COLUMNS = ("image_id", "patient_id", "part", "label", "size_group", "tirads")
+
+Parts = dict[str, np.ndarray]  # part -> int32 positions in the records, ascending
+
+
+def draw_split(records: Sequence[Record], config: Config) -> Parts:
+    """Assigns every record to train, validation or test, as the configuration says.
+
+    With `folds` = k, all patients are dealt to k folds (the same for every `fold` of one `seed`);
+    the test part is fold number `fold`, and validation is `validation_fraction` of the rest.
+    Without folds, the parts have `test_fraction`, `validation_fraction` and what remains.
+
+    The result depends on the seed and on the records' ids, labels, sizes, TI-RADS and frame
+    digests: not on their order, and on no library's random numbers.
+
+    Raises:
+      DataError: too few patients for a part to have both classes.
+    """
+    groups = patient_groups(records)
+    parts = config.folds or len(PARTS)
+    for label, name in enumerate(LABELS):
+        having = sum(any(records[i].label == label for i in group) for group in groups)
+        needed = max(parts, len(PARTS))
+        if having < needed:
+            raise DataError(
+                f"split: found {having} patients (after joining those who share a frame) with a "
+                f"{name} nodule, expected at least {needed} for {parts} "
+                f"{'folds' if config.folds else 'parts'}"
+            )
+    strata = _strata(records, groups)
+    names = [min(records[i].image_id for i in group) for group in groups]
+    everyone = np.arange(len(groups))
+    if config.folds:
+        equal = [1.0 / config.folds] * config.folds
+        test = _deal(strata, names, everyone, equal, f"{config.seed}/folds") == config.fold
+        rest = everyone[~test]
+        fractions = [1.0 - config.validation_fraction, config.validation_fraction]
+        dealt = _deal(strata, names, rest, fractions, f"{config.seed}/fold {config.fold}")
+        part_of_group = np.full(len(groups), PARTS.index("test"))
+        part_of_group[rest] = dealt
+    else:
+        fractions = [
+            1.0 - config.validation_fraction - config.test_fraction,
+            config.validation_fraction,
+            config.test_fraction,
+        ]
+        part_of_group = _deal(strata, names, everyone, fractions, str(config.seed))
+    members: Parts = {}
+    for number, part in enumerate(PARTS):
+        chosen = [i for group in np.flatnonzero(part_of_group == number) for i in groups[group]]
+        members[part] = np.array(sorted(chosen), np.int32)
+        for label, name in enumerate(LABELS):
+            if not any(records[i].label == label for i in chosen):
+                raise DataError(
+                    f"split: found no {name} nodule for the {part} part ({len(chosen)} of "
+                    f"{len(records)} nodules, seed {config.seed}), expected at least one; "
+                    "take larger fractions, fewer folds or another seed"
+                )
+    return members
+
+
+def patient_groups(records: Sequence[Record]) -> list[list[int]]:
+    """Positions of the records, grouped by patient and by identical frames, in order of first use.
+
+    Two patients with a byte-identical frame (`image_sha256`) are one group, and so on in chains.
+    """
+    parent = list(range(len(records)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    first: dict[tuple[str, str], int] = {}
+    for i, record in enumerate(records):
+        for key in (("patient", record.patient_id), ("image", record.image_sha256)):
+            parent[root(i)] = root(first.setdefault(key, i))
+    groups: dict[int, list[int]] = defaultdict(list)
+    for i in range(len(records)):
+        groups[root(i)].append(i)
+    return sorted(groups.values())
+
+
+def _strata(
+    records: Sequence[Record], groups: Sequence[Sequence[int]]
+) -> Float[np.ndarray, "groups strata"]:
+    """How many nodules of each stratum a group has; the last column counts the group itself.
+
+    The strata are class, class and size group, class and TI-RADS, all three together, and the
+    nodules as such: where the joint strata are too small to be shared out, the coarser ones are.
+    """
+    columns: dict[tuple[str, ...], int] = {}
+    counts: Counter[tuple[int, int]] = Counter()
+    for row, group in enumerate(groups):
+        for i in group:
+            record = records[i]
+            label, size, grade = str(record.label), size_group(record.size_mm), record.tirads or ""
+            for stratum in (
+                ("nodule",),
+                ("class", label),
+                ("size", label, size),
+                ("TI-RADS", label, grade),
+                ("joint", label, size, grade),
+            ):
+                column = columns.setdefault(stratum, len(columns))
+                counts[row, column] += 1
+    table = np.ones((len(groups), len(columns) + 1))
+    table[:, :-1] = 0.0
+    for (row, column), count in counts.items():
+        table[row, column] = count
+    return table
+
+
+def _deal(
+    strata: Float[np.ndarray, "groups strata"],
+    names: Sequence[str],
+    chosen: Int[np.ndarray, " n"],
+    fractions: Sequence[float],
+    seed: str,
+) -> Int[np.ndarray, " n"]:
+    """The part (0, 1, ...) of each chosen group: greedy stratification, after Sechidis et al. 2011.
+
+    Groups are dealt in an order drawn from the seed, those with most nodules first, each to the
+    part where it lessens most the chi-squared distance between the strata's counts and their
+    shares. So all parts fill at the pace of their fractions, with large groups and small alike.
+    """
+    counts = strata[chosen]
+    share = np.outer(fractions, counts.sum(axis=0))
+    scale = 1.0 / np.where(share > 0.0, share, 1.0)
+    lacking = share.copy()
+    order = sorted(
+        range(len(chosen)),
+        key=lambda row: (
+            -counts[row].max(),
+            hashlib.sha256(f"{seed}/{names[chosen[row]]}".encode()).digest(),
+        ),
+    )
+    part = np.zeros(len(chosen), np.int64)
+    for row in order:
+        change = ((counts[row] - 2.0 * lacking) * counts[row] * scale).sum(axis=1)
+        part[row] = int(np.argmin(np.round(change, 9)))  # rounded: ties fall alike everywhere
+        lacking[part[row]] -= counts[row]
+    return part
+
+
+def write_split(path: Path, records: Sequence[Record], parts: Parts) -> None:
+    """Writes a split.csv: image_id, patient_id, part, label, size_group, tirads, a row a nodule."""
+    part_of = {int(i): part for part, members in parts.items() for i in members}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(COLUMNS)
+            for i, record in enumerate(records):
+                size = size_group(record.size_mm)
+                known = (record.label, size, record.tirads or "")
+                writer.writerow((record.image_id, record.patient_id, part_of[i], *known))
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_split(path: Path, records: Sequence[Record]) -> Parts:
+    """Reads a split.csv for these records; columns beyond image_id, patient_id, part may be absent.
+
+    Raises:
+      DataError: a missing column; a row with an unknown image or part, a repeated image, or another
+        patient or label than the set has; an image without a row; patients or byte-identical frames
+        in two parts; a part that is empty or has one class only, which nothing can be learned from
+        or measured on. Each fault is one line.
+    """
+    rows = _read_rows(path)
+    position = {record.image_id: i for i, record in enumerate(records)}
+    faults: list[Fault] = []
+    part_of: dict[int, str] = {}
+    for number, row in enumerate(rows, start=1):
+        place = f"row {number}"
+        i = position.get(row["image_id"])
+        if i is None:
+            found = f"image_id {row['image_id']!r}"
+            faults.append(Fault(str(path), place, found, "an image_id of the data set"))
+            continue
+        if i in part_of:
+            found = f"image_id {row['image_id']!r} again"
+            faults.append(Fault(str(path), place, found, "each image_id once"))
+            continue
+        part_of[i] = row["part"]
+        known = {"patient_id": records[i].patient_id, "label": str(records[i].label)}
+        for column, expected in known.items():
+            if column in row and row[column] != expected:
+                found = f"{column} {row[column]!r} for image_id {row['image_id']!r}"
+                faults.append(Fault(str(path), place, found, f"{expected!r}, as in the data set"))
+        if row["part"] not in PARTS:
+            expected = f"one of {', '.join(PARTS)}"
+            faults.append(Fault(str(path), place, f"part {row['part']!r}", expected))
+    for i, record in enumerate(records):
+        if i not in part_of:
+            found = f"no row for image_id {record.image_id!r}"
+            faults.append(Fault(str(path), "", found, "one for every nodule of the data set"))
+    if not faults:
+        faults = _part_faults(path, records, part_of)
+    if faults:
+        raise DataFaults(faults)
+    return {
+        part: np.array([i for i in sorted(part_of) if part_of[i] == part], np.int32)
+        for part in PARTS
+    }
+
+
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, strict=True)
+            header = list(reader.fieldnames or ())
+            missing = [name for name in COLUMNS[:3] if name not in header]
+            if missing:
+                found = f"columns {', '.join(header) or 'none'}"
+                raise DataFaults([Fault(str(path), "", found, f"also {', '.join(missing)}")])
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        found = f"an unreadable file ({error})"
+        raise DataFaults([Fault(str(path), "", found, "a CSV file in UTF-8")]) from None
+    faults = [
+        Fault(str(path), f"row {number}", "another number of cells", f"{len(header)} cells")
+        for number, row in enumerate(rows, start=1)
+        if None in row or None in row.values()
+    ]
+    if faults:
+        raise DataFaults(faults)
+    return rows
+
+
+def _part_faults(path: Path, records: Sequence[Record], part_of: dict[int, str]) -> list[Fault]:
+    """Overlaps between the parts, and parts that lack a class."""
+    faults = []
+    for kind, attribute in (("patient", "patient_id"), ("identical frames", "image_sha256")):
+        members: dict[str, dict[str, str]] = defaultdict(dict)  # key -> part -> an image_id
+        for i, part in part_of.items():
+            members[getattr(records[i], attribute)].setdefault(part, records[i].image_id)
+        for key, images in members.items():
+            if len(images) > 1:
+                name = f"patient {key!r}" if kind == "patient" else kind
+                places = ", ".join(f"{part} ({image})" for part, image in images.items())
+                faults.append(
+                    Fault(str(path), "", f"{name} in {places}", f"each {kind} in one part")
+                )
+    for part in PARTS:
+        labels = {records[i].label for i in part_of if part_of[i] == part}
+        if len(labels) < len(LABELS):
+            only = f"only {LABELS[labels.pop()]} nodules" if labels else "no nodule"
+            faults.append(Fault(str(path), "", f"{only} in part {part}", "nodules of both classes"))
+    return faults
