@@ -158,7 +158,7 @@ def _deal(
         range(len(chosen)),
         key=lambda row: (
             -counts[row].max(),
-            hashlib.sha256(f"{seed}/{names[chosen[row]]}".encode()).digest(),
+            hashlib.sha256(f"{seed}/{names[int(chosen[row])]}".encode()).digest(),
         ),
     )
     part = np.zeros(len(chosen), np.int64)
