@@ -58,8 +58,8 @@ def _source_config(name: str, subject: str, label_names: tuple[str, str] = LABEL
 class ThyroidUltrasound(tfds.core.GeneratorBasedBuilder):
     """Grey ultrasound frames with one nodule's box, label and features each.
 
-    `build` gives it the records to write; without them it reads what was built before. While it
-    writes, it gathers `records` as stored and `faults` found on the way.
+    `build` gives it the data to write; without them it reads what was built before. While it
+    writes, it gathers `records` as they are stored.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -83,7 +83,6 @@ class ThyroidUltrasound(tfds.core.GeneratorBasedBuilder):
         self._data = data
         self._mask_overlay = mask_overlay
         self.records: list[Record] = []
-        self.faults: list[str] = []
         super().__init__(file_format=file_format, **kwargs)
 
     def _build_data_dir(self, given_data_dir: str | None) -> tuple[str, str]:
@@ -139,7 +138,8 @@ class ThyroidUltrasound(tfds.core.GeneratorBasedBuilder):
         return {SPLIT: self._generate_examples(self._data)}
 
     def _generate_examples(self, data: SourceData) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yields (position, example) in the source's order; what is faulty is gathered instead."""
+        """Yields (position, example) in the source's order; raises all faults at the end."""
+        faults: list[str] = []
         last_image: Any = None
         stored = _StoredFrame("", "", 0, 0, b"")
         for nodule in data.nodules:
@@ -148,16 +148,18 @@ class ThyroidUltrasound(tfds.core.GeneratorBasedBuilder):
                     stored = _store(load_image(nodule.image), self._mask_overlay)
                     last_image = nodule.image
             except DataError as error:
-                self.faults.append(f"{nodule.image_id}: {error}")
+                faults.append(f"{nodule.image_id}: {error}")
                 continue
             record = _record(nodule, stored)
             file = str(nodule.image) if isinstance(nodule.image, Path) else data.source
             fault = box_fault(record.box, record.width, record.height, file, record.image_id)
             if fault is not None:
-                self.faults.append(str(fault))
+                faults.append(str(fault))
                 continue
             self.records.append(record)
             yield len(self.records) - 1, to_features(record, stored.png)
+        if faults:
+            raise DataError("\n".join(faults))
 
 
 class _StoredFrame(NamedTuple):
@@ -278,8 +280,6 @@ def _write_set(data: SourceData, temporary: Path, mask_overlay: bool) -> Path:
             download_dir=temporary / "downloads",
             download_config=tfds.download.DownloadConfig(try_download_gcs=False),
         )
-    if builder.faults:
-        raise DataError("\n".join(builder.faults))
     folder = Path(builder.data_dir)
     with (folder / EXCLUSIONS_FILE).open("w", newline="") as file:
         writer = csv.writer(file)

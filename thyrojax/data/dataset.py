@@ -30,6 +30,9 @@ UNKNOWN_LABEL = -1
 _TEXTS = ("tirads", "composition", "echogenicity", "calcification", "margin", "shape")
 _NUMBERS = ("size_mm", "pixel_spacing_mm")
 
+# A sequence of TFDS examples, not annotated as one: a run-time check would read from the file.
+EncodedExamples = Any
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -137,7 +140,7 @@ class Dataset:
         folder: Path,
         info: Mapping[str, Any],
         records: Sequence[Record],
-        encoded: Sequence[Mapping[str, Any]],
+        encoded: EncodedExamples,
         cache_mb: int,
     ) -> None:
         self.folder = folder
@@ -253,7 +256,7 @@ def _read_info(folder: Path) -> dict[str, Any]:
     return info
 
 
-def _encoded_examples(folder: Path) -> Sequence[Mapping[str, Any]]:
+def _encoded_examples(folder: Path) -> EncodedExamples:
     """The TFDS data source of the folder, images left encoded."""
     import tensorflow_datasets as tfds
 
