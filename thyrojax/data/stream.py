@@ -107,7 +107,7 @@ class TrainFeed:
             crop = _crop(self.dataset, int(index[row]), int(margin[row]), config)
             image[row, :, :, 0] = crop[:, ::-1] if config.flip and flip[row] else crop
             if config.gain or config.contrast:
-                _change_tone(image[row], gain[row], contrast[row])
+                _change_tone(image[row], float(gain[row]), float(contrast[row]))
         return {"image": image, "label": self._labels[index], "index": index, "margin": margin}
 
 

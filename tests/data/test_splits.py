@@ -1,0 +1,292 @@
+"""Splits: whole patients, alike parts, the same everywhere, and no leak accepted."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from thyrojax.config import Config
+from thyrojax.data.dataset import Record
+from thyrojax.data.records import Box, size_group
+from thyrojax.data.splits import (
+    PARTS,
+    Parts,
+    draw_split,
+    patient_groups,
+    read_split,
+    write_split,
+)
+from thyrojax.errors import DataError
+
+
+def nodule(
+    name: str,
+    patient: str,
+    label: int,
+    size_mm: float | None = None,
+    tirads: str | None = None,
+    frame: str = "",
+) -> Record:
+    digest = hashlib.sha256((frame or name).encode()).hexdigest()
+    return Record(
+        image_id=name,
+        patient_id=patient,
+        box=Box(0, 0, 2, 2),
+        label=label,
+        size_mm=size_mm,
+        tirads=tirads,
+        composition=None,
+        echogenicity=None,
+        calcification=None,
+        margin=None,
+        shape=None,
+        pixel_spacing_mm=None,
+        reader_label=None,
+        image_sha256=digest,
+        frame_sha256=digest,
+        height=9,
+        width=9,
+    )
+
+
+def clinic(patients: int, seed: int = 0) -> list[Record]:
+    """1 to 3 nodules a patient; class, size and grade depend on each other as in a clinic."""
+    random = np.random.default_rng(seed)
+    records = []
+    for patient in range(patients):
+        malignant = int(random.random() < 0.35)
+        shares = [0.1, 0.2, 0.3, 0.4] if malignant else [0.5, 0.2, 0.2, 0.1]
+        for view in range(random.integers(1, 4)):
+            label = malignant if random.random() < 0.95 else 1 - malignant
+            size = float(random.choice([3.0, 7.0, 15.0], p=[0.2, 0.4, 0.4]))
+            grade = str(random.choice(["3", "4a", "4b", "5"], p=shares))
+            records.append(nodule(f"{patient}-{view}", f"p{patient}", label, size, grade))
+    return records
+
+
+def shares(
+    records: Sequence[Record], members: Sequence[int], feature: Callable[[Record], object]
+) -> dict[object, float]:
+    counts = Counter(feature(records[i]) for i in members)
+    return {value: count / len(members) for value, count in counts.items()}
+
+
+def assert_partition(records: Sequence[Record], parts: Parts) -> None:
+    everything = np.concatenate([parts[part] for part in PARTS])
+    assert sorted(everything.tolist()) == list(range(len(records)))
+    patients = [{records[i].patient_id for i in parts[part]} for part in PARTS]
+    assert sum(map(len, patients)) == len(set.union(*patients))
+
+
+def test_parts_are_alike_in_class_size_and_grade() -> None:
+    records = clinic(500)
+    parts = draw_split(records, Config(validation_fraction=0.15, test_fraction=0.2))
+    assert_partition(records, parts)
+    for part, fraction in zip(PARTS, (0.65, 0.15, 0.2), strict=True):
+        assert len(parts[part]) / len(records) == pytest.approx(fraction, abs=0.01)
+    features: list[Callable[[Record], object]] = [
+        lambda r: r.label,
+        lambda r: size_group(r.size_mm),
+        lambda r: r.tirads,
+        lambda r: (r.label, r.tirads),
+        lambda r: (r.label, size_group(r.size_mm)),
+    ]
+    for feature in features:
+        whole = shares(records, range(len(records)), feature)
+        for part in PARTS:
+            here = shares(records, parts[part].tolist(), feature)
+            for value, share in whole.items():
+                assert here.get(value, 0.0) == pytest.approx(share, abs=0.025), (part, value)
+
+
+def test_patients_with_many_nodules_are_in_every_part() -> None:
+    records = clinic(500)
+    parts = draw_split(records, Config())
+    for part in PARTS:
+        views = Counter(Counter(records[i].patient_id for i in parts[part]).values())
+        for count in (1, 2, 3):
+            assert views[count] / views.total() == pytest.approx(1 / 3, abs=0.06)
+
+
+def test_folds_test_every_nodule_once() -> None:
+    records = clinic(200)
+    tested = []
+    for fold in range(5):
+        parts = draw_split(records, Config(folds=5, fold=fold, validation_fraction=0.25))
+        assert_partition(records, parts)
+        rest = len(records) - len(parts["test"])
+        assert len(parts["test"]) / len(records) == pytest.approx(0.2, abs=0.015)
+        assert len(parts["validation"]) / rest == pytest.approx(0.25, abs=0.02)
+        tested.extend(parts["test"].tolist())
+    assert sorted(tested) == list(range(len(records)))
+
+
+def test_a_seed_gives_one_split_whatever_the_order() -> None:
+    records = clinic(60)
+
+    def assigned(order: Sequence[Record], seed: int) -> dict[str, str]:
+        parts = draw_split(order, Config(seed=seed))
+        return {order[i].image_id: part for part in PARTS for i in parts[part]}
+
+    assert assigned(records, 3) == assigned(records[::-1], 3)
+    assert assigned(records, 3) != assigned(records, 4)
+
+
+def test_the_split_of_a_seed_does_not_change_with_versions() -> None:
+    # Pinned when written: what a published run was split by must come out again.
+    parts = draw_split(clinic_by_rule(), Config(seed=1, validation_fraction=0.2, test_fraction=0.2))
+    assert {part: parts[part].tolist() for part in PARTS} == PINNED
+
+
+def clinic_by_rule() -> list[Record]:
+    return [nodule(f"n{i}", f"p{i // 2}", (i // 2) % 2, 2.0 + i % 12) for i in range(20)]
+
+
+PINNED = {
+    "train": [6, 7, 8, 9, 10, 11, 12, 13, 16, 17, 18, 19],
+    "validation": [0, 1, 2, 3],
+    "test": [4, 5, 14, 15],
+}
+
+
+def test_patients_who_share_a_frame_are_one() -> None:
+    records = [
+        nodule("a1", "a", 0),
+        nodule("b1", "b", 0, frame="same"),
+        nodule("c1", "c", 1, frame="other"),
+        nodule("a2", "a", 0, frame="same"),
+        nodule("d1", "d", 1),
+        nodule("c2", "c", 1),
+        nodule("b2", "b", 0, frame="other"),
+    ]
+    assert patient_groups(records) == [[0, 1, 2, 3, 5, 6], [4]]
+    assert patient_groups([records[0], records[4], records[3]]) == [[0, 2], [1]]
+
+
+def test_a_patient_with_both_classes_stays_whole() -> None:
+    records = [nodule(f"{i}-{label}", f"p{i}", label) for i in range(12) for label in (0, 1)]
+    assert_partition(records, draw_split(records, Config()))
+
+
+def test_too_few_patients_are_refused() -> None:
+    two_malignant = [nodule(f"n{i}", f"p{i}", int(i < 2)) for i in range(30)]
+    with pytest.raises(DataError, match=r"found 2 patients .* with a malignant nodule, .* least 3"):
+        draw_split(two_malignant, Config())
+    with pytest.raises(
+        DataError, match=r"found 7 patients .* malignant .* at least 10 for 10 folds"
+    ):
+        draw_split([nodule(f"n{i}", f"p{i}", int(i < 7)) for i in range(30)], Config(folds=10))
+    joined = [nodule(f"n{i}", f"p{i}", i % 2, frame="same") for i in range(30)]
+    with pytest.raises(DataError, match=r"found 1 patients .*joining"):
+        draw_split(joined, Config())
+    with pytest.raises(DataError, match="found no benign nodule for the validation part"):
+        draw_split(clinic(9), Config(validation_fraction=0.01, test_fraction=0.3))
+
+
+def test_a_written_split_reads_back(tmp_path: Path) -> None:
+    records = [*clinic(40), nodule("last, with comma", "p, too", 0)]
+    parts = draw_split(records, Config())
+    write_split(tmp_path / "split.csv", records, parts)
+    again = read_split(tmp_path / "split.csv", records)
+    for part in PARTS:
+        np.testing.assert_array_equal(again[part], parts[part])
+    lines = (tmp_path / "split.csv").read_text().splitlines()
+    assert lines[0] == "image_id,patient_id,part,label,size_group,tirads"
+    first = records[0]
+    assert lines[1].split(",")[3:] == [str(first.label), size_group(first.size_mm), first.tirads]
+    assert lines[-1].startswith('"last, with comma","p, too",')
+    assert [path.name for path in tmp_path.iterdir()] == ["split.csv"]
+
+
+SMALL = [
+    nodule("a", "p1", 0),
+    nodule("b", "p2", 1),
+    nodule("c", "p3", 0),
+    nodule("d", "p4", 1),
+    nodule("e", "p5", 0),
+    nodule("f", "p6", 1),
+]
+GOOD = "image_id,patient_id,part\na,p1,train\nb,p2,train\nc,p3,validation\nd,p4,validation\n"
+GOOD += "e,p5,test\nf,p6,test\n"
+
+
+def test_three_columns_are_enough(tmp_path: Path) -> None:
+    (tmp_path / "split.csv").write_text(GOOD)
+    parts = read_split(tmp_path / "split.csv", SMALL)
+    assert {part: parts[part].tolist() for part in PARTS} == {
+        "train": [0, 1],
+        "validation": [2, 3],
+        "test": [4, 5],
+    }
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("image_id,", "name,", "found columns name, patient_id, part, expected also image_id"),
+        (GOOD, "", "found columns none, expected also image_id, patient_id, part"),
+        ("a,p1,train", "z,p1,train", "row 1: found image_id 'z', expected an image_id of the data"),
+        ("a,p1,train\n", "", "found no row for image_id 'a'"),
+        (
+            "a,p1,train",
+            "b,p2,train",
+            "row 2: found image_id 'b' again, expected each image_id once",
+        ),
+        ("a,p1", "a,p9", "row 1: found patient_id 'p9' for image_id 'a', expected 'p1'"),
+        (
+            "c,p3,validation",
+            "c,p3,val",
+            "row 3: found part 'val', expected one of train, validation",
+        ),
+        ("a,p1,train", "a,p1", "row 1: found another number of cells, expected 3 cells"),
+        ("a,p1,train", "a,p1,train,0", "row 1: found another number of cells, expected 3 cells"),
+        ("e,p5,test\nf,p6,test", "e,p5,train\nf,p6,train", "found no nodule in part test"),
+        ("e,p5,test", "e,p5,train", "found only malignant nodules in part test"),
+        ("a,p1,train", 'a,"p1,train', "found an unreadable file"),
+    ],
+)
+def test_a_faulty_split_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
+    path = tmp_path / "split.csv"
+    assert old in GOOD
+    path.write_text(GOOD.replace(old, new))
+    with pytest.raises(DataError, match=message) as caught:
+        read_split(path, SMALL)
+    assert all(line.startswith(str(path)) for line in str(caught.value).splitlines())
+
+
+def test_another_label_than_the_sets_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "split.csv"
+    parts = {part: np.array([2 * k, 2 * k + 1], np.int32) for k, part in enumerate(PARTS)}
+    write_split(path, SMALL, parts)
+    path.write_text(path.read_text().replace("a,p1,train,0", "a,p1,train,1"))
+    with pytest.raises(DataError, match="row 1: found label '1' for image_id 'a', expected '0'"):
+        read_split(path, SMALL)
+
+
+def test_a_patient_in_two_parts_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "split.csv"
+    path.write_text(GOOD.replace("f,p6", "f,p1"))
+    with pytest.raises(
+        DataError, match=r"patient 'p1' in train \(a\), test \(f\), expected each patient in one"
+    ):
+        read_split(path, [*SMALL[:5], nodule("f", "p1", 1)])
+
+
+def test_identical_frames_in_two_parts_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "split.csv"
+    path.write_text(GOOD)
+    with pytest.raises(DataError, match=r"identical frames in train \(a\), validation \(c\)"):
+        read_split(path, [*SMALL[:2], nodule("c", "p3", 0, frame="a"), *SMALL[3:]])
+
+
+def test_a_missing_or_binary_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no\.csv: found an unreadable file"):
+        read_split(tmp_path / "no.csv", SMALL)
+    (tmp_path / "b.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match=r"b\.csv: found an unreadable file"):
+        read_split(tmp_path / "b.csv", SMALL)
