@@ -1,0 +1,1 @@
+"""Studies, one module each: a preset (`config`), its command, cost and expected figures."""

@@ -1,0 +1,106 @@
+"""Pooled ImageNet features of whole images."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from thyrojax.errors import DataError, WeightsError
+from thyrojax.files import write_whole
+from thyrojax.model import InceptionV3, normalise
+from thyrojax.shapes import Array, Float, Num, PyTree, UInt8
+
+FEATURE_SIZE = 299  # the size that the weights were trained at
+BATCH = 16
+
+
+def load_network(
+    name: str, size: int = FEATURE_SIZE, channels: int = 3
+) -> tuple[InceptionV3, PyTree]:
+    """A headless network for images of `size` px and its variables, from a tag or a file.
+
+    Raises:
+      WeightsError: no such tag or file, or a file that cannot be used.
+    """
+    from thyrojax import weights
+
+    path = Path(name)
+    if name in weights.CATALOG:
+        path = weights.fetch(name)
+    elif not path.exists():
+        raise WeightsError(
+            f"{name}: found no such file or tag, expected a weight file or one of "
+            f"{', '.join(weights.CATALOG)}"
+        )
+    read = weights.read(path)
+    model = InceptionV3(
+        num_classes=0, pooling=read.variant.pooling, bn_epsilon=read.variant.epsilon
+    )
+    shape = jax.ShapeDtypeStruct((1, size, size, channels), np.float32)
+    variables, _ = weights.fill(jax.eval_shape(model.init, jax.random.key(0), shape), read)
+    return model, variables
+
+
+def pooled_features(
+    model: InceptionV3, variables: PyTree, images: Num[np.ndarray, "n height width channels"]
+) -> Float[np.ndarray, "n features"]:
+    """Pooled features of images of 0..255, in float32 at the highest precision.
+
+    Batches are of one size (the last one padded), so that the network is compiled once.
+    """
+
+    @jax.jit
+    def pool(variables: PyTree, images: Num[Array, "b h w c"]) -> Float[Array, "b features"]:
+        with jax.default_matmul_precision("highest"):
+            return model.apply(variables, normalise(images))["pool"]
+
+    size = min(BATCH, len(images))
+    pools = []
+    for start in range(0, len(images), size):
+        batch = images[start : start + size]
+        padded = np.pad(batch, ((0, size - len(batch)), (0, 0), (0, 0), (0, 0)))
+        pools.append(np.asarray(pool(variables, padded))[: len(batch)])
+    return np.concatenate(pools)
+
+
+def load_colour_image(path: Path) -> UInt8[np.ndarray, "height width 3"]:
+    """An image file as RGB, resized to 299x299 (bilinear, half-pixel, not antialiased).
+
+    Raises:
+      DataError: the file is missing or cannot be decoded.
+    """
+    import cv2
+
+    try:
+        encoded = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise DataError(f"{path}: found {error.strerror}, expected an image") from None
+    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB) if encoded.size else None
+    if image is None:
+        raise DataError(f"{path}: found a file that cannot be decoded, expected an image")
+    if image.shape[:2] == (FEATURE_SIZE, FEATURE_SIZE):
+        return image
+    size = (FEATURE_SIZE, FEATURE_SIZE)
+    resized = cv2.resize(image.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
+    return resized.round().astype(np.uint8)
+
+
+def write_features(name: str, images: Sequence[Path], out: Path) -> tuple[int, int]:
+    """Writes `pool` float32 [n, 2048] and `names` [n] of image files as an .npz.
+
+    Returns:
+      The shape of `pool`.
+
+    Raises:
+      WeightsError, DataError: the weights or an image cannot be used; nothing is written then.
+    """
+    frames = np.stack([load_colour_image(path) for path in images])
+    pool = pooled_features(*load_network(name), frames)
+    content = io.BytesIO()
+    np.savez(content, pool=pool, names=np.asarray([str(path) for path in images]))
+    write_whole(out, content.getvalue())
+    return pool.shape[0], pool.shape[1]

@@ -1,0 +1,40 @@
+"""Writing a file whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from thyrojax.errors import ThyrojaxError
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes `content` beside `path` and moves it into place; folders are made as needed.
+
+    What stood at `path` stays until the new file is complete.
+
+    Raises:
+      ThyrojaxError: the folder or file cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise ThyrojaxError(
+            f"{path}: found {error.strerror or error}, expected a place that can be written"
+        ) from None
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes `content` as an indented JSON file, whole or not at all. Errors as `write_whole`."""
+    write_whole(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())

@@ -1,0 +1,85 @@
+"""The state of a run: one plain pytree, from which training continues exactly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from thyrojax.config import Config
+from thyrojax.model import InceptionV3
+from thyrojax.shapes import Array, Int, PyTree
+
+AXIS = "batch"  # name of the mapped device axis
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that changes from step to step; randomness is a function of (seed, step), so is the data.
+
+    `ema` is {} or {"params", "batch_stats"}, the decayed average of both.
+    """
+
+    step: Int[Array, "..."]  # () int32: steps taken
+    params: PyTree
+    batch_stats: PyTree
+    opt_state: PyTree
+    ema: PyTree
+
+
+def make_model(config: Config, axis_name: str | None = None) -> InceptionV3:
+    """The two-output network of a configuration."""
+    return InceptionV3(
+        num_classes=2,
+        pooling=config.pooling,
+        aux_head=config.aux_head,
+        dropout=config.dropout,
+        depth_multiplier=config.depth_multiplier,
+        bn_momentum=config.bn_momentum,
+        bn_epsilon=config.bn_epsilon,
+        dtype=jnp.dtype(config.dtype),
+        axis_name=axis_name,
+    )
+
+
+def example_images(config: Config) -> jax.ShapeDtypeStruct:
+    """Shape of one normalised input image of a configuration."""
+    channels = 1 if config.grey else 3
+    return jax.ShapeDtypeStruct((1, config.input_size, config.input_size, channels), jnp.float32)
+
+
+def abstract_variables(config: Config) -> dict[str, PyTree]:
+    """Shapes of {"params", "batch_stats"}, without computing anything."""
+    model = make_model(config)
+    return jax.eval_shape(model.init, jax.random.key(0), example_images(config))
+
+
+def random_variables(config: Config) -> dict[str, PyTree]:
+    """Random {"params", "batch_stats"} from the seed."""
+    model, images = make_model(config), example_images(config)
+    init = jax.jit(lambda key: model.init(key, jnp.zeros(images.shape, images.dtype)))
+    return init(jax.random.key(config.seed))
+
+
+def create_state(
+    variables: dict[str, PyTree], optimizer: optax.GradientTransformation, config: Config
+) -> TrainState:
+    """The state at step 0. Every leaf is an array of its own, so that the state can be donated."""
+    params, batch_stats = variables["params"], variables["batch_stats"]
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=batch_stats,
+        opt_state=optimizer.init(params),
+        ema=jax.tree.map(jnp.array, {"params": params, "batch_stats": batch_stats})
+        if config.ema
+        else {},
+    )
+
+
+def evaluation_variables(state: TrainState) -> dict[str, Any]:
+    """What predictions are made with: the averages where the run keeps them."""
+    return state.ema or {"params": state.params, "batch_stats": state.batch_stats}

@@ -1,0 +1,116 @@
+"""One training step and one scoring step, per device; `mapping` spreads them over devices.
+
+Needs jax, flax, optax and numpy only, so that any accelerator machine can time it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from thyrojax.config import Config
+from thyrojax.model import normalise
+from thyrojax.shapes import Array, Float, Int, Num, PyTree
+from thyrojax.train.state import AXIS, TrainState, make_model
+
+Metrics = dict[str, jax.Array]
+
+
+def network_input(
+    images: Num[Array, "batch size size 1"], config: Config
+) -> Float[Array, "batch size size channels"]:
+    """Grey crops of 0..255 as the network takes them: normalised, with one channel or three."""
+    images = normalise(images)
+    return images if config.grey else jnp.repeat(images, 3, axis=-1)
+
+
+def cross_entropy(
+    logits: Float[Array, "batch classes"],
+    labels: Int[Array, " batch"],
+    class_weights: Float[np.ndarray, " classes"],
+    label_smoothing: float,
+) -> Float[Array, ""]:
+    """Softmax cross-entropy, each example weighted by its class, averaged over the batch."""
+    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), label_smoothing)
+    losses = optax.softmax_cross_entropy(logits, targets)
+    return jnp.mean(losses * jnp.asarray(class_weights)[labels])
+
+
+def make_train_step(
+    config: Config,
+    optimizer: optax.GradientTransformation,
+    class_weights: Float[np.ndarray, " classes"],
+    axis_name: str | None = AXIS,
+) -> Callable[[TrainState, dict[str, Any]], tuple[TrainState, Metrics]]:
+    """The per-device step: (state, {"image" [b, s, s, 1] in 0..255, "label" [b]}) to (state, metrics).
+
+    Under `axis_name` the gradient is `pmean(grad(loss))` and BatchNorm statistics are those of the
+    whole batch, so any number of devices computes the same step. With None it is the one-device step.
+    """
+    model = make_model(config, axis_name)
+
+    def mean(tree: PyTree) -> PyTree:
+        return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
+
+    def train_step(state: TrainState, batch: dict[str, Any]) -> tuple[TrainState, Metrics]:
+        # The same key on every device: what differs by example (dropout) slices a global mask.
+        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+
+        def loss_of(params: PyTree) -> tuple[jax.Array, tuple[PyTree, jax.Array]]:
+            ends, updated = model.apply(
+                {"params": params, "batch_stats": state.batch_stats},
+                network_input(batch["image"], config),
+                train=True,
+                use_running_average=config.freeze_bn,
+                rngs={"dropout": key},
+                mutable=["batch_stats"],
+            )
+            loss = cross_entropy(
+                ends["logits"], batch["label"], class_weights, config.label_smoothing
+            )
+            if config.aux_head:
+                loss += config.aux_weight * cross_entropy(
+                    ends["aux_logits"], batch["label"], class_weights, config.label_smoothing
+                )
+            right = jnp.argmax(ends["logits"], -1) == batch["label"]
+            return loss, (updated["batch_stats"], jnp.mean(right.astype(jnp.float32)))
+
+        (loss, (batch_stats, accuracy)), gradient = jax.value_and_grad(loss_of, has_aux=True)(
+            state.params
+        )
+        gradient, loss, accuracy = mean(gradient), mean(loss), mean(accuracy)
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = state.ema
+        if config.ema:
+            ema = optax.incremental_update(
+                {"params": params, "batch_stats": batch_stats}, ema, 1.0 - config.ema
+            )
+        metrics = {
+            "loss": loss,
+            "accuracy": accuracy,
+            "gradient_norm": optax.global_norm(gradient),
+        }
+        return TrainState(state.step + 1, params, batch_stats, opt_state, ema), metrics
+
+    return train_step
+
+
+def make_score_step(
+    config: Config,
+) -> Callable[[dict[str, PyTree], Num[Array, "batch size size 1"]], Float[Array, " batch"]]:
+    """The per-device scoring step: (variables, crops in 0..255) to probabilities of malignant."""
+    model = make_model(config)
+
+    def score_step(
+        variables: dict[str, PyTree], images: Num[Array, "batch size size 1"]
+    ) -> Float[Array, " batch"]:
+        logits = model.apply(variables, network_input(images, config))["logits"]
+        return jax.nn.softmax(logits)[:, 1]
+
+    return score_step
