@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,7 +92,7 @@ class Exclusion:
 
 @dataclass(frozen=True)
 class SourceData:
-    """What a source found: the usable nodules, all that was left out, and how many images it saw."""
+    """What a source found: usable nodules, all that was left out, and how many images it saw."""
 
     source: str
     nodules: tuple[Nodule, ...]
@@ -116,22 +117,33 @@ def load_image(image: Path | Callable[[], np.ndarray]) -> np.ndarray:
     """
     if callable(image):
         return image()
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         with Image.open(image) as opened:
-            if opened.mode in ("I", "I;16", "I;16B", "F"):
-                raise DataError(
-                    f"{image}: found a {opened.mode} image, expected 8 bits per channel"
-                )
+            # Pillow calls 16-bit colour "RGB" and drops half of its bits; the decoder knows.
+            deep = any(f";16{order}" in str(opened.tile) for order in "BLN")
+            if deep or opened.mode.startswith(("I", "F")):
+                kind = "16 bits" if deep else f"pixels of kind {opened.mode}"
+                raise DataError(f"{image}: found {kind}, expected 8 bits per channel")
             return np.asarray(opened.convert("L"))
     except FileNotFoundError:
         raise DataError(f"{image}: found no such file, expected an image") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(
-            f"{image}: found an unreadable image ({str(error).splitlines()[0]}), "
-            "expected a whole PNG, JPEG, BMP or TIFF"
-        ) from None
+    except (
+        OSError,
+        EOFError,
+        LookupError,
+        SyntaxError,
+        TypeError,
+        ValueError,
+        struct.error,
+    ) as error:
+        reason = str(error).partition("\n")[0]
+    except Image.DecompressionBombError as error:
+        reason = str(error)
+    raise DataError(
+        f"{image}: found an unreadable image ({reason}), expected a whole PNG, JPEG, BMP or TIFF"
+    )
 
 
 def box_fault(box: Box, width: int, height: int, file: str, row: str) -> Fault | None:

@@ -1,0 +1,222 @@
+"""Say what a source holds before anything is built from it, and write out what is wrong with it."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import os
+import statistics
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from thyrojax.data.records import SIZE_GROUPS, VOCABULARY, Nodule, SourceData, size_group
+from thyrojax.data.sources import read_source, source_kind
+from thyrojax.data.sources.reading import NO_IMAGE_FILE
+from thyrojax.errors import DataError, DataFaults
+
+UNKNOWN = "not known"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The counts of a source. Sides are in pixels, as minimum, median and maximum."""
+
+    source: str
+    subject: str
+    n_images: int
+    n_images_used: int  # with at least one nodule
+    n_images_excluded: int  # without any
+    n_nodules: int
+    n_patients: int
+    labels: dict[str, int]
+    label_patients: dict[str, int]  # patients with a nodule of that label
+    features: dict[str, dict[str, int]]  # size group and each vocabulary: category -> nodules
+    reader_labels: int  # nodules with a radiologist's call
+    pixel_spacings: int  # nodules with a pixel spacing
+    widths: tuple[float, float, float] | None
+    heights: tuple[float, float, float] | None
+    n_taller: int  # boxes taller than wide
+    images_by_nodules: dict[int, int]  # nodules in an image -> images
+    patients_by_images: dict[int, int]  # images of a patient -> patients
+    exclusions: dict[str, tuple[int, int]]  # reason -> entries, images
+
+
+def check_source(name: str, path: Path | None) -> tuple[SourceData, str]:
+    """Reads a source and describes it in a table of plain text.
+
+    Raises:
+      DataError: no such source or folder, or nothing usable in it.
+      DataFaults: faults in the files, all of them together.
+    """
+    data = read_source(name, path)
+    return data, format_summary(summarise(data))
+
+
+def summarise(data: SourceData) -> Summary:
+    """Counts a source, and checks that each of its images is a nodule's or excluded.
+
+    Raises:
+      AssertionError: the source lost an image (our fault).
+    """
+    kind = source_kind(data.source)
+    by_image = Counter(_image_key(nodule) for nodule in data.nodules)
+    used = {_image_name(nodule) for nodule in data.nodules}
+    excluded = {
+        exclusion.image_id for exclusion in data.exclusions if exclusion.reason != NO_IMAGE_FILE
+    } - used
+    if len(by_image) + len(excluded) != data.n_images:
+        raise AssertionError(
+            f"source {data.source}: {len(by_image)} images with a nodule and {len(excluded)} "
+            f"excluded are not the {data.n_images} images found"
+        )
+    patients = {nodule.patient_id for nodule in data.nodules}
+    images_of = Counter(
+        patient for patient, _ in {(n.patient_id, _image_key(n)) for n in data.nodules}
+    )
+    widths = [nodule.box.width for nodule in data.nodules]
+    heights = [nodule.box.height for nodule in data.nodules]
+    return Summary(
+        source=data.source,
+        subject=kind.subject,
+        n_images=data.n_images,
+        n_images_used=len(by_image),
+        n_images_excluded=len(excluded),
+        n_nodules=len(data.nodules),
+        n_patients=len(patients),
+        labels={
+            name: sum(nodule.label == label for nodule in data.nodules)
+            for label, name in enumerate(kind.label_names)
+        },
+        label_patients={
+            name: len({nodule.patient_id for nodule in data.nodules if nodule.label == label})
+            for label, name in enumerate(kind.label_names)
+        },
+        features=_count_features(data),
+        reader_labels=sum(nodule.reader_label is not None for nodule in data.nodules),
+        pixel_spacings=sum(nodule.pixel_spacing_mm is not None for nodule in data.nodules),
+        widths=_spread(widths),
+        heights=_spread(heights),
+        n_taller=sum(h > w for w, h in zip(widths, heights, strict=True)),
+        images_by_nodules=dict(sorted(Counter(by_image.values()).items())),
+        patients_by_images=dict(sorted(Counter(images_of.values()).items())),
+        exclusions={
+            reason: (
+                count,
+                len({entry.image_id for entry in data.exclusions if entry.reason == reason}),
+            )
+            for reason, count in Counter(entry.reason for entry in data.exclusions).most_common()
+        },
+    )
+
+
+def format_summary(summary: Summary) -> str:
+    """The counts as lines of plain text, readable in a log."""
+    s = summary
+    lines = [f"{s.source}: {s.subject}", ""]
+
+    def row(name: str, value: object, note: str = "") -> None:
+        lines.append(f"  {name:<34}{value!s:>8}  {note}".rstrip())
+
+    row("images found", s.n_images)
+    row("  with a nodule", s.n_images_used)
+    row("  wholly excluded", s.n_images_excluded)
+    row("nodules", s.n_nodules)
+    row("patients", s.n_patients)
+    for name, count in s.labels.items():
+        row(
+            f"  {name}", count, f"{_percent(count, s.n_nodules)}, patients {s.label_patients[name]}"
+        )
+    for feature, counts in s.features.items():
+        known = s.n_nodules - counts[UNKNOWN]
+        row(feature, known, "known" if known else "known: not stated by this source")
+        for category, count in counts.items():
+            if known and (count or category == UNKNOWN):
+                row(f"  {category}", count)
+    row("reader's call", s.reader_labels, "known")
+    row("pixel spacing", s.pixel_spacings, "known")
+    if s.widths and s.heights:
+        row("box width (px)", "", "min {:g}, median {:g}, max {:g}".format(*s.widths))
+        row("box height (px)", "", "min {:g}, median {:g}, max {:g}".format(*s.heights))
+        row("boxes taller than wide", s.n_taller, _percent(s.n_taller, s.n_nodules))
+    for nodules, images in s.images_by_nodules.items():
+        row(f"images with {_plural(nodules, 'nodule')}", images)
+    for images, patients in s.patients_by_images.items():
+        row(f"patients with {_plural(images, 'image')}", patients)
+    lines += ["", f"  {'left out, by reason':<34}{'entries':>8}{'images':>8}"]
+    for reason, (entries, images) in s.exclusions.items():
+        lines.append(f"  {reason:<34}{entries:>8}{images:>8}")
+    if not s.exclusions:
+        lines.append("  nothing")
+    lines += [
+        "",
+        f"accounted for: {s.n_images_used} images with a nodule + {s.n_images_excluded} "
+        f"wholly excluded = {s.n_images} found",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def write_csv(content: SourceData | DataFaults, path: Path) -> None:
+    """Writes what a source left out (image_id, reason, detail), or its faults (file, row, found,
+    expected), as CSV. What stood at `path` is replaced only by a whole file.
+
+    Raises:
+      DataError: the file cannot be written there.
+    """
+    if isinstance(content, DataFaults):
+        header = ["file", "row", "found", "expected"]
+        rows = [[fault.file, fault.row, fault.found, fault.expected] for fault in content.faults]
+    else:
+        header = ["image_id", "reason", "detail"]
+        rows = [[entry.image_id, entry.reason, entry.detail] for entry in content.exclusions]
+    temporary = ""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(descriptor, "w", newline="", encoding="utf-8") as stream:
+            csv.writer(stream).writerows([header, *rows])
+        os.chmod(temporary, 0o644)  # mkstemp's files are private
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        reason = error.strerror or error
+        raise DataError(f"{path}: found {reason}, expected a place for a CSV file") from None
+
+
+def _image_key(nodule: Nodule) -> Path | str:
+    """One key for each image; a simulated frame is its nodule's own."""
+    return nodule.image if isinstance(nodule.image, Path) else nodule.image_id
+
+
+def _image_name(nodule: Nodule) -> str:
+    """The image's name in exclusions."""
+    return nodule.image.stem if isinstance(nodule.image, Path) else nodule.image_id
+
+
+def _count_features(data: SourceData) -> dict[str, dict[str, int]]:
+    """Nodules by size group and by each vocabulary's categories, with those of unknown category."""
+    counts = {}
+    categories = {"tirads": VOCABULARY["tirads"], "size group (cm)": SIZE_GROUPS, **VOCABULARY}
+    for feature, words in categories.items():
+        if feature == "size group (cm)":
+            found = Counter(size_group(nodule.size_mm) or UNKNOWN for nodule in data.nodules)
+        else:
+            found = Counter(getattr(nodule, feature) or UNKNOWN for nodule in data.nodules)
+        counts[feature] = {word: found[word] for word in (*words, UNKNOWN)}
+    return counts
+
+
+def _spread(values: list[int]) -> tuple[float, float, float] | None:
+    if not values:
+        return None
+    return float(min(values)), float(statistics.median(values)), float(max(values))
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else "none"
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
