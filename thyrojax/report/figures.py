@@ -238,7 +238,7 @@ def draw_calibration(
     )
     lower.set_xlim(0, 1)
     lower.set_xlabel(f"score (probability of {label_names[1]})")
-    lower.set_ylabel("nodules")
+    lower.set_ylabel("cases")
     figure.legend(
         *lower.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False
     )
@@ -277,6 +277,7 @@ def draw_example(
     right.imshow(network_input, cmap="gray", vmin=0, vmax=255)
     right.set_title("the network's input")
     for axes in (left, right):
+        axes.set_anchor("N")
         axes.set_xticks([])
         axes.set_yticks([])
         axes.spines[:].set_visible(False)

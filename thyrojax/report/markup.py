@@ -38,7 +38,10 @@ def table(
 
     The first `row_headings` cells of each row are headings; cells that are numbers stand right.
     """
-    head = "".join(f'<th scope="col">{escaped(cell)}</th>' for cell in header)
+    head = "".join(
+        f'<th scope="col"{_kind(below)}>{escaped(cell)}</th>'
+        for cell, below in zip(header, rows[0], strict=True)
+    )
     body = []
     for row in rows:
         cells = []
@@ -46,8 +49,7 @@ def table(
             if place < row_headings:
                 cells.append(f'<th scope="row">{escaped(cell)}</th>')
             else:
-                kind = ' class="number"' if isinstance(cell, int | float) else ""
-                cells.append(f"<td{kind}>{escaped(cell)}</td>")
+                cells.append(f"<td{_kind(cell)}>{escaped(cell)}</td>")
         body.append(f"<tr>{''.join(cells)}</tr>")
     lines = "\n".join(body)
     return (
@@ -66,6 +68,10 @@ def figure(rendered: Rendered, alternative: str, caption: str, vector: bool = Tr
         f'<img width="{rendered.width}" src="{source}" alt="{escaped(alternative)}">\n'
         f"<figcaption>{escaped(caption)}</figcaption>\n</figure>"
     )
+
+
+def _kind(cell: object) -> str:
+    return ' class="number"' if isinstance(cell, int | float) else ""
 
 
 def plural(count: int, noun: str) -> str:

@@ -30,6 +30,12 @@ class DataSummary:
     exclusions: dict[str, int]
     fingerprint: str
 
+    @property
+    def unit(self) -> str:
+        """What is counted, in the singular: "lesion" where the subject is "breast lesions"."""
+        words = self.subject.split()
+        return words[-1].removesuffix("s") if words else "nodule"
+
 
 @dataclass(frozen=True)
 class SplitRow:
@@ -304,11 +310,16 @@ def _read_examples(path: Path) -> tuple[Example, ...]:
                 score=float(value["score"]),
                 frame=path.parent / value["frame"],
                 network_input=path.parent / value["input"],
-                box=tuple(value["box"]),
-                window=tuple(value["window"]),
+                box=_four(value["box"]),
+                window=_four(value["window"]),
             )
         )
     return tuple(examples)
+
+
+def _four(values: list[Any]) -> tuple[float, float, float, float]:
+    first, second, third, fourth = map(float, values)
+    return first, second, third, fourth
 
 
 def count_part(split: tuple[SplitRow, ...], part: str) -> tuple[int, int, Counter[int]]:

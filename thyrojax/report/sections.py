@@ -25,33 +25,38 @@ def headline(run: Run, summary: dict[str, Any]) -> str:
     positive_name = run.data.label_names[1]
     negative_name = run.data.label_names[0]
     cards = [
-        ("AUC", _decimal(summary, "auc"), _decimal_interval(summary, "auc")),
+        (
+            "AUC",
+            _decimal(summary, "auc"),
+            _decimal_interval(summary, "auc"),
+            "area under the ROC curve",
+        ),
         (
             "Sensitivity",
             _percent(summary, "sensitivity"),
-            f"{summary['true_positive']} of {summary['n_positive']} {positive_name}; "
-            + _percent_interval(summary, "sensitivity"),
+            _percent_interval(summary, "sensitivity"),
+            f"{summary['true_positive']} of {summary['n_positive']} {positive_name}",
         ),
         (
             "Specificity",
             _percent(summary, "specificity"),
-            f"{summary['true_negative']} of {summary['n_negative']} {negative_name}; "
-            + _percent_interval(summary, "specificity"),
+            _percent_interval(summary, "specificity"),
+            f"{summary['true_negative']} of {summary['n_negative']} {negative_name}",
         ),
         (
             "Accuracy",
             _percent(summary, "accuracy"),
-            f"{summary['true_positive'] + summary['true_negative']} of {summary['n']}; "
-            + _percent_interval(summary, "accuracy"),
+            _percent_interval(summary, "accuracy"),
+            f"{summary['true_positive'] + summary['true_negative']} of {summary['n']}",
         ),
     ]
     items = "\n".join(
         f'<div><dt>{escaped(name)}</dt><dd class="value">{escaped(value)}</dd>'
-        f"<dd>{escaped(detail)}</dd></div>"
-        for name, value, detail in cards
+        f"<dd>{escaped(interval)}</dd><dd>{escaped(counts)}</dd></div>"
+        for name, value, interval, counts in cards
     )
     lead = (
-        f"On the test part: {plural(summary['n'], 'nodule')} of "
+        f"On the test part: {plural(summary['n'], run.data.unit)} of "
         f"{plural(summary['n_patients'], 'patient')} ({run.data.subject}), "
         f"{summary['n_positive']} {positive_name} and {summary['n_negative']} {negative_name}. "
         f"Cutoff {summary['cutoff']:.3f}: {summary['cutoff_from']}."
@@ -170,10 +175,10 @@ def examples(run: Run, summary: dict[str, Any], drawn: dict[str, Rendered]) -> s
             "not part of it."
         )
     ]
-    for right, heading in ((False, "Called wrongly"), (True, "Called rightly")):
+    for right, heading in ((False, "Wrong calls"), (True, "Right calls")):
         if groups[right]:
             parts.append(f"<h3>{heading}</h3>")
-            parts.append(f'<div class="figures">\n{"".join(groups[right])}\n</div>')
+            parts.append(f'<div class="figures wide">\n{"".join(groups[right])}\n</div>')
     return section("examples", "Examples", *parts)
 
 
@@ -220,18 +225,18 @@ def _flow(run: Run) -> str:
     else:
         steps.append('<div class="step out"><strong>none excluded</strong></div>')
     steps.append(
-        f'<div class="step"><strong>{plural(summary.n_nodules, "nodule")}</strong>'
+        f'<div class="step"><strong>{escaped(plural(summary.n_nodules, summary.unit))}</strong>'
         f"of {plural(summary.n_patients, 'patient')}</div>"
     )
     boxes = []
     for part in PARTS:
-        nodules, patients, by_label = count_part(run.split, part)
+        n, patients, by_label = count_part(run.split, part)
         classes = "".join(
             f"<li>{by_label[label]:,} {escaped(name)}</li>"
-            for label, name in enumerate(run.data.label_names)
+            for label, name in enumerate(summary.label_names)
         )
         boxes.append(
-            f'<div class="step"><strong>{part}: {plural(nodules, "nodule")}</strong>'
+            f'<div class="step"><strong>{part}: {escaped(plural(n, summary.unit))}</strong>'
             f"of {plural(patients, 'patient')}<ul>{classes}</ul></div>"
         )
     outside = summary.n_nodules - len(run.split)
@@ -248,7 +253,7 @@ def _split_table(
     group_of: Callable[[SplitRow], str],
     order: Callable[[str], Any],
 ) -> str:
-    """Counts of each part and class by a group; a sentence where no nodule has the group."""
+    """Counts of each part and class by a group; a sentence where no row has the group."""
     known = sorted({group_of(row) for row in run.split} - {""}, key=order)
     if not known:
         return paragraph(f"No {plural_name}: the source does not state them.")
@@ -260,7 +265,13 @@ def _split_table(
             counts = Counter(map(group_of, chosen))
             patients = len({row.patient_id for row in chosen})
             rows.append([part, name, len(chosen), patients, *(counts[group] for group in groups)])
-    header = ["Part", "Class", "Nodules", "Patients", *(group or _NOT_STATED for group in groups)]
+    header = [
+        "Part",
+        "Class",
+        f"{run.data.unit.capitalize()}s",
+        "Patients",
+        *(group or _NOT_STATED for group in groups),
+    ]
     return table(f"{heading} by part and class", header, rows, row_headings=2)
 
 
@@ -284,9 +295,9 @@ def _operating_table(summary: dict[str, Any], names: tuple[str, str]) -> str:
         )
     ]
     caption = (
-        f"Operating point at cutoff {summary['cutoff']:.3f} ({summary['cutoff_from']}). Positive "
-        f"is “{names[1]}”. Predictive values are at the test part's own share of "
-        f"{names[1]}, {positives} of {summary['n']}. Intervals: Wilson."
+        f"Operating point at cutoff {summary['cutoff']:.3f} ({summary['cutoff_from']}), with "
+        f"Wilson's intervals. Positive is “{names[1]}”; predictive values hold at the test part's "
+        f"share of it, {positives} of {summary['n']}."
     )
     return table(caption, ("Measure", "Value", "Interval", "Counts"), rows)
 
@@ -322,7 +333,7 @@ def _settings(values: dict[str, Any]) -> str:
 
 def _setting(value: Any) -> str:
     if value is None or value == "":
-        return "none"
+        return "not set"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value)
@@ -342,21 +353,21 @@ def _decimal(summary: dict[str, Any], key: str) -> str:
 
 def _percent(summary: dict[str, Any], key: str) -> str:
     value = summary[key]
-    return "not defined" if value is None else f"{100 * value:.1f} %"
+    return "not defined" if value is None else f"{100 * value:.1f}\u00a0%"
 
 
 def _decimal_interval(summary: dict[str, Any], key: str) -> str:
     interval = summary[f"{key}_ci"]
     if interval is None:
         return f"no interval: {summary[f'{key}_ci_reason']}"
-    return f"95 % CI {interval[0]:.3f} to {interval[1]:.3f}"
+    return f"95\u00a0% CI {interval[0]:.3f} to {interval[1]:.3f}"
 
 
 def _percent_interval(summary: dict[str, Any], key: str) -> str:
     interval = summary[f"{key}_ci"]
     if interval is None:
         return f"no interval: {summary[f'{key}_ci_reason']}"
-    return f"95 % CI {100 * interval[0]:.1f} to {100 * interval[1]:.1f} %"
+    return f"95\u00a0% CI {100 * interval[0]:.1f} to {100 * interval[1]:.1f}\u00a0%"
 
 
 def _sentence(text: str) -> str:

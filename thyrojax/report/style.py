@@ -9,7 +9,7 @@ h1 { font-size: 1.7rem; line-height: 1.2; margin: .5rem 0; overflow-wrap: anywhe
 h2 { font-size: 1.3rem; margin: 2.2rem 0 .6rem; padding-top: .6rem;
   border-top: 2px solid var(--line); }
 h3 { font-size: 1.05rem; margin: 1.4rem 0 .4rem; }
-p { max-width: 46rem; }
+p { max-width: 46rem; overflow-wrap: anywhere; }
 .subtitle, .note, figcaption, caption { color: var(--soft); }
 .note { font-size: .92rem; }
 .headline { display: grid; grid-template-columns: repeat(auto-fit, minmax(10.5rem, 1fr));
@@ -26,13 +26,14 @@ caption { text-align: left; padding: .2rem 0 .4rem; caption-side: top; }
 th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: left;
   vertical-align: top; }
 thead th { border-bottom: 2px solid var(--ink); }
-td.number { text-align: right; }
+td.number, th.number { text-align: right; }
 tbody th { font-weight: 500; }
 figure { margin: 1rem 0; }
 figure img { display: block; width: 100%; height: auto; }
 figcaption { font-size: .92rem; margin-top: .3rem; overflow-wrap: anywhere; }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(22rem, 100%), 1fr));
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr));
   gap: .5rem 1.5rem; align-items: start; }
+.figures.wide { grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); }
 .flow { list-style: none; margin: 1rem 0; padding: 0; max-width: 46rem; }
 .flow > li { position: relative; margin: 0 0 1.6rem; }
 .flow > li:not(:last-child)::after { content: ""; position: absolute; left: 1.4rem; top: 100%;
@@ -49,9 +50,19 @@ figcaption { font-size: .92rem; margin-top: .3rem; overflow-wrap: anywhere; }
 .settings dd { margin: 0; text-align: right; overflow-wrap: anywhere; min-width: 0; }
 footer { margin-top: 2.5rem; border-top: 1px solid var(--line); font-size: .88rem;
   color: var(--soft); }
+@media (max-width: 30rem) {
+  th, td { padding: .25rem .35rem; }
+  table { font-size: .88rem; }
+}
+@page { margin: 15mm; }
 @media print {
   body { max-width: none; padding: 0; font-size: 10pt; }
-  h2 { break-after: avoid; }
+  h2, h3, caption { break-after: avoid; }
+  .headline { grid-template-columns: repeat(4, 1fr); }
+  .figures, .figures.wide { grid-template-columns: 1fr 1fr; }
+  section > figure { width: 95mm; }
+  .flow > li { margin-bottom: 1rem; }
+  .flow > li:not(:last-child)::after { height: 1rem; }
   figure, .headline, .step, tr { break-inside: avoid; }
   .scroll { overflow: visible; }
   .headline div, .step.out { background: none; }
