@@ -34,6 +34,7 @@ from thyrojax.data.phantom_scene import (
     lay_out,
 )
 from thyrojax.data.records import VOCABULARY, load_image, size_group
+from thyrojax.data.sector import find_sector
 from thyrojax.data.sources.phantom import read
 from thyrojax.errors import DataError
 
@@ -319,6 +320,18 @@ def test_frames_are_grey_on_black_with_marks_outside_the_sector() -> None:
     outside = frame.copy()
     outside[SECTOR_TOP : SECTOR_TOP + SECTOR_HEIGHT, left:right] = 0
     assert 0.001 < np.mean(outside > 0) < 0.05
+
+
+def test_masking_the_overlay_keeps_the_sector_whole() -> None:
+    for patient in range(1, 13):
+        scene = lay_out(draw_case(0, patient), 0)
+        found = find_sector(render(scene))
+        rows, columns = np.nonzero(found)
+        assert (rows.min(), rows.max() + 1) == (SECTOR_TOP, SECTOR_TOP + SECTOR_HEIGHT)
+        edges = (scene.sector_left, scene.sector_left + SECTOR_WIDTH)
+        np.testing.assert_allclose((columns.min(), columns.max() + 1), edges, atol=1)
+        box = scene.box
+        assert found[box.y_min : box.y_max, box.x_min : box.x_max].all()
 
 
 def test_the_class_leaves_no_trace_but_its_features() -> None:

@@ -26,6 +26,8 @@ from thyrojax.data.phantom_scene import (
 from thyrojax.data.phantom_tissue import paint_tissue
 from thyrojax.shapes import Float, UInt8
 
+BLACK = 5  # grey of no echo: as on scanners, it stands a little above the frame's ground
+
 
 def render(scene: Scene) -> UInt8[np.ndarray, "height width"]:
     """Renders a scene as a grey frame of FRAME_HEIGHT x FRAME_WIDTH pixels.
@@ -71,7 +73,7 @@ def _scan(scene: Scene, rng: np.random.Generator) -> UInt8[np.ndarray, "height w
 
     # Electronic noise, which TGC raises with depth; then the envelope's square. The same white
     # numbers from half the sector away are as good as new ones and save a fifth of the time.
-    noise = _amplitude(rng.uniform(-42, -37) + 0.35 * depth)
+    noise = _amplitude(rng.uniform(-38, -34) + 0.35 * depth)
     echoes += np.roll(white, SECTOR_HEIGHT // 2, axis=0) * noise[:, None, None]
     power = echoes[..., 0] ** 2 + echoes[..., 1] ** 2
     power = cv2.GaussianBlur(power, (0, 0), 0.7)
@@ -83,11 +85,12 @@ def _scan(scene: Scene, rng: np.random.Generator) -> UInt8[np.ndarray, "height w
     decibels = cv2.log(power + np.float32(1e-9)) * np.float32(10 / np.log(10))
     decibels += gain.astype(np.float32)[:, None]
     grey = np.float32(118) + decibels * np.float32(255 / dynamic_range)
+    grey = np.clip(grey, BLACK, 255)
     half_width = scene.spacing * SECTOR_WIDTH / 2
     if scene.corner > 0:
         slope = np.maximum(scene.corner * (1 - maps.z / (0.6 * depth[-1])), 0)
         grey[np.abs(maps.x - half_width) > half_width - slope] = 0
-    return np.clip(grey, 0, 255).astype(np.uint8)
+    return grey.astype(np.uint8)
 
 
 def _amplitude(decibels: Float[np.ndarray, " ..."]) -> Float[np.ndarray, " ..."]:
