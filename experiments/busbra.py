@@ -1,3 +1,26 @@
-"""placeholder"""
+"""BUS-BRA: benign against malignant *breast* lesions, fine-tuned at a size that two CPU cores bear.
+
+    thyrojax data build busbra --from BUS-BRA --out data/busbra
+    python -m experiments.three_starts busbra --data data/busbra --workdir runs/busbra
+
+Data: 1,089 images of 620 patients with pathology (Gomez-Flores et al. 2023). It is the same job on
+another organ, with what no public thyroid set has: pathology, patients and masks. Cost and figures
+of the three-way comparison: experiments/README.md.
+
+Frames are small (median 286x383 px), so the margins are half the paper's.
+"""
+
 from thyrojax.config import Config
-config = Config(name="busbra", input_size=160, batch_size=32, epochs=4.0, margin_max=50, margin_eval=25, lr=1e-3, trunk_lr_scale=0.1, folds=5, validation_fraction=0.1)
+
+config = Config(
+    name="busbra",
+    margin_max=50,
+    margin_eval=25,
+    input_size=160,
+    folds=5,
+    validation_fraction=0.1,
+    epochs=5.0,
+    batch_size=16,
+    lr=1e-3,
+    trunk_lr_scale=0.2,
+)

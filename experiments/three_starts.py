@@ -3,11 +3,11 @@
     python -m experiments.three_starts busbra --data data/busbra --workdir runs/busbra
     python -m experiments.three_starts ddti   --data data/ddti   --workdir runs/ddti
 
-For every fold: (a) the preset fine-tuned from its weights, (b) the same from random weights, (c) an L2
-logistic regression on the frozen pooled features of the same weights, input size and margin. The
+For every fold: (a) the preset fine-tuned from its weights, (b) the same from random weights, (c) an
+L2 logistic regression on the frozen pooled features of the same weights, input size and margin. The
 test parts of the folds are pooled: every nodule is scored once, by a network that saw no image of
-its patient. Options after the preset's are fields of the configuration. What is finished is kept: run it
-again to go on. Cost and figures: experiments/README.md.
+its patient. Further options are fields of the configuration. What is finished is kept: run it again
+to go on. Cost and figures: experiments/README.md.
 """
 
 from __future__ import annotations
@@ -116,15 +116,13 @@ def _features(
     return pooled_features(*network, images)
 
 
-def make_table(
-    arms: Sequence[str], config: Config, data: Path, workdir: Path, command: str
-) -> str:
+def make_table(arms: Sequence[str], config: Config, data: Path, workdir: Path, command: str) -> str:
     """The study's table in Markdown: pooled AUC with DeLong's interval, and each fold's AUC."""
     info = open_dataset(data).info
     lines = [
         f"{info['n_nodules']} nodules ({info['subject']}) of {info['n_patients']} patients; "
-        f"{info['label_names'][0]} against {info['label_names'][1]}; {config.folds}-fold by patient, "
-        f"{config.input_size} px, margin {config.margin_eval} px.",
+        f"{info['label_names'][0]} against {info['label_names'][1]}; "
+        f"{config.folds}-fold by patient, {config.input_size} px, margin {config.margin_eval} px.",
         "",
         f"    {command}",
         "",

@@ -9,14 +9,15 @@ import argparse
 import json
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from thyrojax.errors import ThyrojaxError
+from thyrojax.data.sources import SOURCES
+from thyrojax.errors import ConfigError, ThyrojaxError
 from thyrojax.presets import fields_help, load_preset, override
 
-SOURCES = ("csv", "ddti", "busbra", "phantom")
 SOURCE_HELP = "csv FILE, ddti FOLDER, busbra FOLDER, or phantom (built in, no --from)"
 
 
@@ -50,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _quieten_libraries() -> None:
     """Libraries' own chatter off, unless the environment asks for it."""
+    # Pillow and others warn on damaged files; our own line says what matters.
+    warnings.simplefilter("ignore")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "thyrojax" / "xla"
@@ -63,12 +66,21 @@ def _say(quiet: bool) -> Any:
 # ---- data
 
 
+def _source_options(args: argparse.Namespace) -> dict[str, int]:
+    """The phantom's own options, where they were given."""
+    given = {"n_patients": args.patients, "seed": args.seed}
+    options = {name: value for name, value in given.items() if value is not None}
+    if options and args.source != "phantom":
+        raise ConfigError(f"source {args.source}: found --patients or --seed, expected neither")
+    return options
+
+
 def _data_check(args: argparse.Namespace) -> None:
     from thyrojax.data import check
     from thyrojax.errors import DataFaults
 
     try:
-        data, table = check.check_source(args.source, args.from_path)
+        data, table = check.check_source(args.source, args.from_path, **_source_options(args))
     except DataFaults as faults:
         if args.csv:
             check.write_csv(faults, args.csv)
@@ -83,7 +95,7 @@ def _data_build(args: argparse.Namespace) -> None:
     from thyrojax.data.sources import read_source, source_kind
 
     mask = source_kind(args.source).mask_overlay if args.mask is None else args.mask
-    data = read_source(args.source, args.from_path)
+    data = read_source(args.source, args.from_path, **_source_options(args))
     build(data, args.out, mask, overwrite=args.overwrite, progress=not args.quiet)
     patients = len({nodule.patient_id for nodule in data.nodules})
     print(f"{args.out}: {len(data.nodules)} nodules of {patients} patients")
@@ -204,6 +216,8 @@ def _add_data(commands: Any) -> None:
     for parser in (check, build):
         parser.add_argument("source", choices=SOURCES, metavar="SOURCE", help=SOURCE_HELP)
         parser.add_argument("--from", dest="from_path", type=Path, metavar="PATH")
+        parser.add_argument("--patients", type=int, metavar="N", help="of the phantom")
+        parser.add_argument("--seed", type=int, metavar="N", help="of the phantom")
     check.add_argument("--csv", type=Path, metavar="FILE", help="exclusions, or faults, as CSV")
     build.add_argument("--out", type=Path, required=True, metavar="DIR")
     build.add_argument("--overwrite", action="store_true", help="replace a built set")

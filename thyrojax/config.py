@@ -97,7 +97,11 @@ def _rules(c: Config) -> list[tuple[str, str, bool]]:
 
     rules = [
         ("margin_min", "a whole number >= 0", c.margin_min >= 0),
-        ("margin_max", f"a whole number >= margin_min ({c.margin_min})", c.margin_max >= c.margin_min),
+        (
+            "margin_max",
+            f"a whole number >= margin_min ({c.margin_min})",
+            c.margin_max >= c.margin_min,
+        ),
         ("margin_eval", "a whole number >= 0", c.margin_eval >= 0),
         ("input_size", "a whole number >= 75", c.input_size >= 75),
         ("gain", "0 <= gain < 1", fraction(c.gain)),
@@ -126,7 +130,9 @@ def _rules(c: Config) -> list[tuple[str, str, bool]]:
         ("log_every", "a whole number >= 1", c.log_every >= 1),
     ]
     fractions = c.validation_fraction + c.test_fraction
-    rules.append(("test_fraction", "room for training beside validation", c.folds > 0 or fractions < 1.0))
+    rules.append(
+        ("test_fraction", "room for training beside validation", c.folds > 0 or fractions < 1.0)
+    )
     return rules
 
 
@@ -144,7 +150,9 @@ def from_json(path: Path) -> Config:
     try:
         values: Any = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: found no readable JSON ({error}), expected a run's config") from None
+        raise ConfigError(
+            f"{path}: found no readable JSON ({error}), expected a run's config"
+        ) from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: found {type(values).__name__}, expected an object of fields")
     hints = get_type_hints(Config)
@@ -162,7 +170,9 @@ def _check_type(path: Path, name: str, value: Any, hint: Any) -> None:
     if get_origin(hint) is Literal:
         allowed = get_args(hint)
         if value not in allowed:
-            raise ConfigError(f"{path}, {name}: found {value!r}, expected one of {', '.join(allowed)}")
+            raise ConfigError(
+                f"{path}, {name}: found {value!r}, expected one of {', '.join(allowed)}"
+            )
         return
     kinds = (int, float) if hint is float else (hint,)
     if not isinstance(value, kinds) or (isinstance(value, bool) and hint is not bool):

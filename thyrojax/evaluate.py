@@ -204,7 +204,7 @@ def _write_examples(
     margin: int,
 ) -> None:
     """RUN/examples.json and its images: of each class the surest right and the surest wrong."""
-    examples = []
+    examples: list[dict[str, Any]] = []
     for label in (0, 1):
         of_class = [i for i, row in enumerate(rows) if dataset.records[row].label == label]
         sure_right = sorted(of_class, key=lambda i: abs(label - scores[i]))
@@ -244,7 +244,9 @@ def _png(image: UInt8[np.ndarray, "height width"]) -> bytes:
     return cv2.imencode(".png", image)[1].tobytes()
 
 
-def predict(run: Path, image: Path, box: tuple[float, ...], which: Which = "best") -> dict[str, Any]:
+def predict(
+    run: Path, image: Path, box: tuple[float, ...], which: Which = "best"
+) -> dict[str, Any]:
     """Score and call of one nodule.
 
     Args:
@@ -274,9 +276,7 @@ def predict(run: Path, image: Path, box: tuple[float, ...], which: Which = "best
     config = trained.config
     cut = window(whole, config.margin_eval, config.crop_shape, config.border, height, width)
     crop = crop_opencv(frame, cut, config.input_size, config.border)
-    score = float(
-        jax.jit(make_score_step(config))(trained.variables, crop[None, :, :, None])[0]
-    )
+    score = float(jax.jit(make_score_step(config))(trained.variables, crop[None, :, :, None])[0])
     cutoff, cutoff_from = _run_cutoff(run)
     return {
         "image": str(image),
@@ -298,7 +298,9 @@ def _run_cutoff(run: Path) -> tuple[float, str]:
         metrics = json.loads(path.read_text())
         return float(metrics["cutoff"]), str(metrics["cutoff_from"])
     except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path}: found {error!r}, expected what `thyrojax evaluate` wrote") from None
+        raise RunError(
+            f"{path}: found {error!r}, expected what `thyrojax evaluate` wrote"
+        ) from None
 
 
 def _label_names(run: Path) -> list[str]:

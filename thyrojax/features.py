@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
-from thyrojax.errors import DataError, WeightsError
+from thyrojax.errors import DataError
 from thyrojax.files import write_whole
 from thyrojax.model import InceptionV3, normalise
 from thyrojax.shapes import Array, Float, Num, PyTree, UInt8
@@ -28,15 +29,7 @@ def load_network(
     """
     from thyrojax import weights
 
-    path = Path(name)
-    if name in weights.CATALOG:
-        path = weights.fetch(name)
-    elif not path.exists():
-        raise WeightsError(
-            f"{name}: found no such file or tag, expected a weight file or one of "
-            f"{', '.join(weights.CATALOG)}"
-        )
-    read = weights.read(path)
+    read = weights.read(weights.locate(name))
     model = InceptionV3(
         num_classes=0, pooling=read.variant.pooling, bn_epsilon=read.variant.epsilon
     )
@@ -56,7 +49,8 @@ def pooled_features(
     @jax.jit
     def pool(variables: PyTree, images: Num[Array, "b h w c"]) -> Float[Array, "b features"]:
         with jax.default_matmul_precision("highest"):
-            return model.apply(variables, normalise(images))["pool"]
+            ends: Any = model.apply(variables, normalise(images))
+        return ends["pool"]
 
     size = min(BATCH, len(images))
     pools = []

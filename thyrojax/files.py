@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,13 @@ def write_whole(path: Path, content: bytes) -> None:
         raise ThyrojaxError(
             f"{path}: found {error.strerror or error}, expected a place that can be written"
         ) from None
+
+
+def write_csv(path: Path, rows: Iterable[Sequence[Any]]) -> None:
+    """Writes rows as a UTF-8 CSV file, whole or not at all. Errors as `write_whole`."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_whole(path, text.getvalue().encode())
 
 
 def write_json(path: Path, content: Any) -> None:

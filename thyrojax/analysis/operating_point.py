@@ -12,9 +12,9 @@ import numpy as np
 
 from thyrojax.analysis.calibration import brier_score, expected_calibration_error
 from thyrojax.analysis.cutoff import call_positive
-from thyrojax.analysis.files import write_whole
 from thyrojax.analysis.predictions import check_cases
 from thyrojax.analysis.roc import estimate_auc
+from thyrojax.files import write_whole
 from thyrojax.shapes import Float, Int
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from thyrojax.analysis.files import write_whole
 from thyrojax.errors import Fault, PredictionsError
+from thyrojax.files import write_whole
 from thyrojax.shapes import Float, Int
 
 REQUIRED = ("image_id", "patient_id", "label", "score")

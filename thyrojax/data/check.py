@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import csv
-import os
 import statistics
-import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from thyrojax import files
 from thyrojax.data.records import SIZE_GROUPS, VOCABULARY, Nodule, SourceData, size_group
 from thyrojax.data.sources import read_source, source_kind
 from thyrojax.data.sources.reading import NO_IMAGE_FILE
-from thyrojax.errors import DataError, DataFaults
+from thyrojax.errors import DataFaults
 
 UNKNOWN = "not known"
 
@@ -43,14 +41,14 @@ class Summary:
     exclusions: dict[str, tuple[int, int]]  # reason -> entries, images
 
 
-def check_source(name: str, path: Path | None) -> tuple[SourceData, str]:
-    """Reads a source and describes it in a table of plain text.
+def check_source(name: str, path: Path | None, **options: Any) -> tuple[SourceData, str]:
+    """Reads a source (`options` as `read_source`) and describes it in a table of plain text.
 
     Raises:
       DataError: no such source or folder, or nothing usable in it.
       DataFaults: faults in the files, all of them together.
     """
-    data = read_source(name, path)
+    data = read_source(name, path, **options)
     return data, format_summary(summarise(data))
 
 
@@ -162,7 +160,7 @@ def write_csv(content: SourceData | DataFaults, path: Path) -> None:
     expected), as CSV. What stood at `path` is replaced only by a whole file.
 
     Raises:
-      DataError: the file cannot be written there.
+      ThyrojaxError: the file cannot be written there.
     """
     if isinstance(content, DataFaults):
         header = ["file", "row", "found", "expected"]
@@ -170,19 +168,7 @@ def write_csv(content: SourceData | DataFaults, path: Path) -> None:
     else:
         header = ["image_id", "reason", "detail"]
         rows = [[entry.image_id, entry.reason, entry.detail] for entry in content.exclusions]
-    temporary = ""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(descriptor, "w", newline="", encoding="utf-8") as stream:
-            csv.writer(stream).writerows([header, *rows])
-        os.chmod(temporary, 0o644)  # mkstemp's files are private
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        reason = error.strerror or error
-        raise DataError(f"{path}: found {reason}, expected a place for a CSV file") from None
+    files.write_csv(path, [header, *rows])
 
 
 def _image_key(nodule: Nodule) -> Path | str:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from thyrojax import files
 from thyrojax.config import Config
 from thyrojax.data.dataset import Record
 from thyrojax.data.records import LABELS, size_group
@@ -172,18 +172,18 @@ def _deal(
 def write_split(path: Path, records: Sequence[Record], parts: Parts) -> None:
     """Writes a split.csv: image_id, patient_id, part, label, size_group, tirads, a row a nodule."""
     part_of = {int(i): part for part, members in parts.items() for i in members}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(COLUMNS)
-            for i, record in enumerate(records):
-                size = size_group(record.size_mm)
-                known = (record.label, size, record.tirads or "")
-                writer.writerow((record.image_id, record.patient_id, part_of[i], *known))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    rows = [
+        (
+            record.image_id,
+            record.patient_id,
+            part_of[i],
+            record.label,
+            size_group(record.size_mm),
+            record.tirads or "",
+        )
+        for i, record in enumerate(records)
+    ]
+    files.write_csv(path, [COLUMNS, *rows])
 
 
 def read_split(path: Path, records: Sequence[Record]) -> Parts:

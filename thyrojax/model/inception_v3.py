@@ -21,6 +21,9 @@ MIN_DEPTH = 16  # TF-slim's floor under depth_multiplier
 
 Endpoints = dict[str, jax.Array]
 
+conv_initializer = nn.initializers.he_normal()
+head_initializer = nn.initializers.truncated_normal(0.01)  # TF-slim's, of the last layer
+
 
 def normalise(
     images: Num[Array, "batch height width channels"],
@@ -54,7 +57,7 @@ class ConvBN(nn.Module):
             padding=self.padding,
             use_bias=False,
             conv_general_dilated=_convolve,
-            kernel_init=nn.initializers.he_normal(),
+            kernel_init=conv_initializer,
             dtype=self.dtype,
             name="conv",
         )(x)
@@ -100,9 +103,10 @@ def _max_pool(
 ) -> Float[Array, "batch new_height new_width channels"]:
     """3x3 maximum at stride 2 without padding, as a maximum of shifted slices.
 
-    Same values as `nn.max_pool`; its gradient is sums of slices instead of XLA's select-and-scatter,
-    three to seven times as fast on CPU. Ties share a gradient instead of the first taking it, which
-    is no difference behind a ReLU: ties are zeros, where the ReLU's own gradient is zero.
+    Same values as `nn.max_pool`; its gradient is sums of slices instead of XLA's
+    select-and-scatter, three to seven times as fast on CPU. Ties share a gradient instead of the
+    first taking it, which is no difference behind a ReLU: ties are zeros, where the ReLU's own
+    gradient is zero.
     """
     for axis in (1, 2):
         last = 2 * ((x.shape[axis] - 3) // 2) + 1
@@ -226,8 +230,8 @@ class BlockE(nn.Module):
 class AuxiliaryHead(nn.Module):
     """Classifier on the 17x17 grid, trained beside the main one (Szegedy et al. 2016, section 4).
 
-    Other input sizes leave other grids: the result is averaged over what is left (2x2 at 384 px), and
-    where the grid is smaller than the 5x5 kernel (below 299 px) that convolution is padded.
+    Other input sizes leave other grids: the result is averaged over what is left (2x2 at 384 px),
+    and where the grid is smaller than the 5x5 kernel (below 299 px) that convolution is padded.
     """
 
     conv: Layer
@@ -242,10 +246,6 @@ class AuxiliaryHead(nn.Module):
         x = self.conv(768, (5, 5), 1, padding, name="conv1")(x)  # 1 x 1 x 768
         x = jnp.mean(x, axis=(1, 2), dtype=jnp.float32)  # 768
         return nn.Dense(self.num_classes, kernel_init=head_initializer, name="fc")(x)
-
-
-# TF-slim's initialiser of the last layer.
-head_initializer = nn.initializers.truncated_normal(0.01)
 
 
 class InceptionV3(nn.Module):
@@ -286,7 +286,7 @@ class InceptionV3(nn.Module):
         Args:
           images: one channel (grey) or three; the first kernel takes its depth from them.
           train: dropout on, BatchNorm by the batch's own statistics, auxiliary head evaluated.
-          use_running_average: BatchNorm's mode where it differs from `not train` (frozen statistics).
+          use_running_average: BatchNorm's mode where it is not `not train` (frozen statistics).
 
         Returns:
           `mixed0`..`mixed10` [batch, height, width, channels], `pool` [batch, 2048] and, with

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from thyrojax.analysis.files import write_whole
 from thyrojax.analysis.operating_point import Confusion, summarise
 from thyrojax.analysis.roc import estimate_auc, roc_curve
 from thyrojax.errors import RunError
+from thyrojax.files import write_whole
 from thyrojax.report import figures, sections
 from thyrojax.report.figures import Rendered, render
 from thyrojax.report.markup import escaped

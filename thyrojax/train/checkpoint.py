@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +35,7 @@ def open_checkpoints(run: Path, read_only: bool = False) -> ocp.CheckpointManage
 
 
 def _rank(metrics: dict[str, float]) -> float:
-    value = metrics[BEST_METRIC]
-    return -1.0 if math.isnan(value) else value
+    return metrics[BEST_METRIC]
 
 
 def save(manager: ocp.CheckpointManager, state: TrainState, metrics: dict[str, float]) -> None:

@@ -42,7 +42,9 @@ class RunLog:
             console=Console(stderr=True),
             disable=quiet or not sys.stderr.isatty(),
         )
-        self._task = self._bar.add_task("train", total=total_steps, completed=first_step, figures="")
+        self._task = self._bar.add_task(
+            "train", total=total_steps, completed=first_step, figures=""
+        )
 
     def __enter__(self) -> RunLog:
         self._bar.start()

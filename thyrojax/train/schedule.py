@@ -15,7 +15,9 @@ def make_schedule(config: Config, total_steps: int) -> optax.Schedule:
     """The head's rate at each step: linear warm-up from 0, then cosine to 0 or constant."""
     warmup = round(config.warmup_fraction * total_steps)
     if config.schedule == "cosine":
-        return optax.warmup_cosine_decay_schedule(0.0 if warmup else config.lr, config.lr, warmup, total_steps)
+        return optax.warmup_cosine_decay_schedule(
+            0.0 if warmup else config.lr, config.lr, warmup, total_steps
+        )
     return optax.join_schedules(
         [optax.linear_schedule(0.0, config.lr, max(warmup, 1)), optax.constant_schedule(config.lr)],
         [warmup],
@@ -23,7 +25,7 @@ def make_schedule(config: Config, total_steps: int) -> optax.Schedule:
 
 
 def label_groups(params: PyTree) -> PyTree:
-    """"head" or "trunk" for every leaf."""
+    """ "head" or "trunk" for every leaf."""
     return jax.tree_util.tree_map_with_path(
         lambda path, _: "head" if path[0].key in HEADS else "trunk", params
     )
@@ -35,7 +37,7 @@ def kernels_only(params: PyTree) -> PyTree:
 
 
 def make_optimizer(config: Config, total_steps: int) -> optax.GradientTransformation:
-    """One optimizer with two rates; a trunk scale of 0 leaves the trunk's parameters as they are."""
+    """One optimizer with two rates; a trunk scale of 0 leaves the trunk's parameters alone."""
     schedule = make_schedule(config, total_steps)
 
     def group(scale: float) -> optax.GradientTransformation:

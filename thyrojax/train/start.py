@@ -28,7 +28,7 @@ Say = Callable[[str], None]
 
 
 def open_run(config: Config, dataset: Dataset, run: Path) -> dict[str, Any]:
-    """Makes the run's folder, or checks that an existing one belongs to this configuration and data.
+    """Makes the run's folder, or checks that an existing one is of this configuration and data.
 
     Writes config.json, split.csv and data.json. Returns the rows of each part.
 
@@ -69,11 +69,13 @@ def _versions() -> dict[str, str]:
 def _check_same(config: Config, dataset: Dataset, run: Path) -> None:
     before = dataclasses.asdict(config_file.from_json(run / "config.json"))
     now = dataclasses.asdict(config)
-    changed = [f"{name} {before[name]!r}, now {now[name]!r}" for name in now if before[name] != now[name]]
+    changed = [
+        f"{name} {before[name]!r}, now {now[name]!r}" for name in now if before[name] != now[name]
+    ]
     if changed:
         raise ConfigError(
-            f"{run / 'config.json'}: found {'; '.join(changed)}, expected the same options to go on "
-            "with this run, or a new folder"
+            f"{run / 'config.json'}: found {'; '.join(changed)}, expected the same options to go "
+            "on with this run, or a new folder"
         )
     info = json.loads((run / "data.json").read_text())
     if info["fingerprint"] != dataset.fingerprint:
@@ -124,21 +126,24 @@ def _variables(config: Config, say: Say) -> tuple[PyTree, dict[str, Any]]:
     if config.weights == "none":
         say("starting from random weights")
         return random_variables(config), origin
-    path = Path(config.weights)
-    if config.weights in weights.CATALOG:
-        try:
-            path = weights.fetch(config.weights)
-        except WeightsError as error:
-            say(f"{error}; starting from random weights")
-            return random_variables(config), {**origin, "note": str(error)}
-        origin["tag"] = config.weights
-    elif not path.exists():
-        raise WeightsError(
-            f"{config.weights}: found no such file or tag, expected a weight file, "
-            f'"none", or one of {", ".join(weights.CATALOG)}'
-        )
+    tag = config.weights if config.weights in weights.CATALOG else None
+    try:
+        path = weights.locate(config.weights, announce=say)
+    except WeightsError as error:
+        if tag is None:
+            raise
+        # A machine without a network still trains; the run's weights.json tells how it began.
+        say(f"{error}; starting from random weights")
+        return random_variables(config), {**origin, "note": str(error)}
     read = weights.read(path)
     variables, notes = weights.fill(abstract_variables(config), read, config.seed)
+    if read.variant.pooling != config.pooling:
+        notes = (*notes, f"pooling {config.pooling}, the weights were trained with another")
     note = "; ".join(notes)
     say(f"starting from {path}" + (f" ({note})" if note else ""))
-    return variables, {**origin, "source": str(path), "sha256": read.sha256, "note": note}
+    return variables, {
+        "source": str(path),
+        "sha256": read.sha256,
+        "tag": tag,
+        "note": note,
+    }

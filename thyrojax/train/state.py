@@ -23,7 +23,7 @@ class TrainState:
     `ema` is {} or {"params", "batch_stats"}, the decayed average of both.
     """
 
-    step: Int[Array, "..."]  # () int32: steps taken
+    step: Int[Array, ...]  # () int32: steps taken
     params: PyTree
     batch_stats: PyTree
     opt_state: PyTree

@@ -47,10 +47,12 @@ def make_train_step(
     class_weights: Float[np.ndarray, " classes"],
     axis_name: str | None = AXIS,
 ) -> Callable[[TrainState, dict[str, Any]], tuple[TrainState, Metrics]]:
-    """The per-device step: (state, {"image" [b, s, s, 1] in 0..255, "label" [b]}) to (state, metrics).
+    """The per-device step: (state, batch) to (state, metrics).
 
-    Under `axis_name` the gradient is `pmean(grad(loss))` and BatchNorm statistics are those of the
-    whole batch, so any number of devices computes the same step. With None it is the one-device step.
+    A batch has `image` [b, size, size, 1] in 0..255 and `label` [b]; metrics are `loss`, `accuracy`
+    and `gradient_norm`. Under `axis_name` the gradient is `pmean(grad(loss))` and BatchNorm
+    statistics are those of the whole batch, so any number of devices computes the same step. With
+    None it is the step of one device.
     """
     model = make_model(config, axis_name)
 
@@ -62,6 +64,7 @@ def make_train_step(
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
 
         def loss_of(params: PyTree) -> tuple[jax.Array, tuple[PyTree, jax.Array]]:
+            ends: Any
             ends, updated = model.apply(
                 {"params": params, "batch_stats": state.batch_stats},
                 network_input(batch["image"], config),
@@ -110,7 +113,7 @@ def make_score_step(
     def score_step(
         variables: dict[str, PyTree], images: Num[Array, "batch size size 1"]
     ) -> Float[Array, " batch"]:
-        logits = model.apply(variables, network_input(images, config))["logits"]
-        return jax.nn.softmax(logits)[:, 1]
+        ends: Any = model.apply(variables, network_input(images, config))
+        return jax.nn.softmax(ends["logits"])[:, 1]
 
     return score_step

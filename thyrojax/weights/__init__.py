@@ -4,6 +4,6 @@ Usable with `thyrojax.model` alone; h5py is imported where a file is read.
 """
 
 from thyrojax.weights.catalog import CATALOG, fetch
-from thyrojax.weights.convert import Weights, fill, read
+from thyrojax.weights.convert import Weights, fill, locate, read
 
-__all__ = ["CATALOG", "Weights", "fetch", "fill", "read"]
+__all__ = ["CATALOG", "Weights", "fetch", "fill", "locate", "read"]

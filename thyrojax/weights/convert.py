@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 
 from thyrojax.errors import WeightsError
 from thyrojax.weights import names
+from thyrojax.weights.catalog import CATALOG, fetch
 from thyrojax.weights.formats import Variant, keras_h5, raise_faults
 
 FORMATS = (keras_h5,)
@@ -43,6 +44,22 @@ class Weights:
     ignored: Mapping[str, str]
     path: Path
     sha256: str
+
+
+def locate(name: str, announce: Callable[[str], None] | None = None) -> Path:
+    """The file of a tag of the catalog (fetched where it is not cached) or of a path.
+
+    Raises:
+      WeightsError: neither a tag nor a file, or a tag that cannot be fetched.
+    """
+    if name in CATALOG:
+        return fetch(name, announce=announce)
+    if not Path(name).exists():
+        raise WeightsError(
+            f"{name}: found no such file or tag, expected a file of weights or one of "
+            f"{', '.join(CATALOG)}"
+        )
+    return Path(name)
 
 
 def read(path: Path, head: bool = False) -> Weights:
@@ -183,12 +200,12 @@ def _fresh(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     """An array of a head as the network initialises it, a function of seed, name and shape."""
     import jax
 
-    from thyrojax.model import head_initializer
+    from thyrojax.model import conv_initializer, head_initializer
 
     if name.endswith(("/bn/scale", "/bn/var")):
         return np.ones(shape, np.float32)
     if not name.endswith("/kernel"):
         return np.zeros(shape, np.float32)
     key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
-    initializer = jax.nn.initializers.he_normal() if "/conv/" in name else head_initializer
+    initializer = conv_initializer if "/conv/" in name else head_initializer
     return np.asarray(initializer(key, shape, np.float32))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from thyrojax.data.records import LABELS, SourceData
 from thyrojax.errors import DataError
@@ -52,8 +53,10 @@ def source_kind(name: str) -> SourceKind:
     return KINDS[name]
 
 
-def read_source(name: str, path: Path | None) -> SourceData:
+def read_source(name: str, path: Path | None, **options: Any) -> SourceData:
     """Reads a source whole: its nodules and all that it leaves out. The phantom's `path` is None.
+
+    `options` are those of the source's own `read` (the phantom has `n_patients` and `seed`).
 
     Raises:
       DataError: no source of that name, no path where one is needed, or nothing usable there.
@@ -63,5 +66,5 @@ def read_source(name: str, path: Path | None) -> SourceData:
     if path is None and kind.path_expected:
         raise DataError(f"source {name}: found no path, expected {kind.path_expected}")
     module = importlib.import_module(f"{__name__}.{kind.module}")
-    data: SourceData = module.read(path)
+    data: SourceData = module.read(path, **options)
     return data
