@@ -17,6 +17,8 @@ os.environ.setdefault("MPLBACKEND", "agg")
 
 import pytest
 
+from thyrojax.config import Config
+
 SHARED = Path(os.environ.get("THYROJAX_SHARED", Path(__file__).parents[2] / "shared"))
 
 
@@ -26,3 +28,44 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"no real data at {SHARED}")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def small_config() -> Config:
+    """A network of 16 channels everywhere and a run of six steps."""
+    return Config(
+        input_size=75,
+        depth_multiplier=0.05,
+        weights="none",
+        batch_size=16,
+        steps=6,
+        log_every=2,
+        eval_every=1.0,
+        lr=1e-3,
+        trunk_lr_scale=1.0,
+        ema=0.5,
+        dropout=0.5,
+    )
+
+
+@pytest.fixture(scope="session")
+def phantom_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A built set of 60 simulated patients."""
+    from thyrojax.data.builder import build
+    from thyrojax.data.sources.phantom import read
+
+    return build(read(n_patients=60), tmp_path_factory.mktemp("sets") / "phantom", False)
+
+
+@pytest.fixture(scope="session")
+def small_run(
+    small_config: Config, phantom_set: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A trained and evaluated run; tests only read it."""
+    from thyrojax.evaluate import evaluate
+    from thyrojax.train.loop import train
+
+    run = tmp_path_factory.mktemp("runs") / "small"
+    train(small_config, phantom_set, run, quiet=True, say=lambda line: None)
+    evaluate(run, phantom_set, "test", margin=50)
+    return run

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import sys
 import warnings
@@ -53,6 +54,7 @@ def _quieten_libraries() -> None:
     """Libraries' own chatter off, unless the environment asks for it."""
     # Pillow and others warn on damaged files; our own line says what matters.
     warnings.simplefilter("ignore")
+    logging.getLogger("absl").setLevel(logging.ERROR)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "thyrojax" / "xla"

@@ -3,12 +3,12 @@
     thyrojax data build csv --from nodules.csv --out data/hospital
     thyrojax train guan2019 --data data/hospital --workdir runs/guan2019
 
-Hardware: one GPU or TPU; on 2 CPU cores a step of 32 images takes about half a minute.
+Hardware: one GPU or TPU.
 Figures on the authors' data, which are not public: sensitivity 93.3 %, specificity 87.4 %, Az 0.956
-on 399 test nodules (margin 50 px). Here it has run on the phantom only, see experiments/README.md.
+on 399 test nodules (margin 50 px). It has not been run on patients' data here.
 
-From the paper: the network, its start, input size, crop, margins, two outputs. It does not state the
-optimizer, rate, batch or epochs; those are ours.
+From the paper: the network, its start, input size, crop, margins, two outputs. It does not state
+the optimizer, rate, batch or epochs; those are ours.
 """
 
 from thyrojax.config import Config

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from thyrojax.model import InceptionV3, normalise
-from thyrojax.model.inception_v3 import _convolve, _max_pool
+from thyrojax.model import InceptionV3, initial_array, initial_variables, normalise
+from thyrojax.model.inception_v3 import _convolve, _max_pool, head_initializer
 
 KERAS_PARAMETERS = 21_802_784  # keras.applications.InceptionV3(include_top=False).count_params()
 
@@ -200,3 +200,26 @@ def test_pointwise_convolution_as_a_product_is_the_convolution() -> None:
 def test_normalise_maps_grey_levels_to_plus_minus_one() -> None:
     images = jnp.asarray([0, 255, 51], jnp.uint8).reshape(1, 1, 3, 1)
     np.testing.assert_allclose(normalise(images).ravel(), [-1.0, 1.0, -0.6], atol=1e-6)
+
+
+def test_numpy_initial_values_have_the_distributions_of_the_modules_own() -> None:
+    model = InceptionV3(num_classes=2, depth_multiplier=0.05, aux_head=True)
+    images = jax.ShapeDtypeStruct((1, 75, 75, 1), jnp.float32)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+    found = flatten_dict(initial_variables(shapes, seed=0), sep="/")
+    assert {name: leaf.shape for name, leaf in found.items()} == {
+        name: leaf.shape for name, leaf in flatten_dict(shapes, sep="/").items()
+    }
+    key = jax.random.key(1)
+    kernel = found["params/AuxLogits/conv1/conv/kernel"]  # 5 x 5 x 16 x 38
+    own = jax.nn.initializers.he_normal()(key, kernel.shape)
+    assert kernel.std() == pytest.approx(float(own.std()), rel=0.02)
+    assert np.abs(kernel).max() == pytest.approx(float(jnp.abs(own).max()), rel=0.01)
+    dense = initial_array("params/fc/kernel", (2048, 2), seed=0)
+    own = head_initializer(key, (2048, 2), jnp.float32)
+    assert dense.std() == pytest.approx(float(own.std()), rel=0.05)
+    np.testing.assert_array_equal(found["params/fc/bias"], 0.0)
+    np.testing.assert_array_equal(found["batch_stats/Mixed_5b/branch1x1/bn/var"], 1.0)
+    again = initial_array("params/fc/kernel", (2048, 2), seed=0)
+    np.testing.assert_array_equal(dense, again)
+    assert np.abs(dense - initial_array("params/fc/kernel", (2048, 2), seed=1)).max() > 0

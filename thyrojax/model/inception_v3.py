@@ -21,8 +21,8 @@ MIN_DEPTH = 16  # TF-slim's floor under depth_multiplier
 
 Endpoints = dict[str, jax.Array]
 
-conv_initializer = nn.initializers.he_normal()
-head_initializer = nn.initializers.truncated_normal(0.01)  # TF-slim's, of the last layer
+HEAD_DEVIATION = 0.01  # TF-slim's, of the last layer
+head_initializer = nn.initializers.truncated_normal(HEAD_DEVIATION)
 
 
 def normalise(
@@ -57,7 +57,7 @@ class ConvBN(nn.Module):
             padding=self.padding,
             use_bias=False,
             conv_general_dilated=_convolve,
-            kernel_init=conv_initializer,
+            kernel_init=nn.initializers.he_normal(),
             dtype=self.dtype,
             name="conv",
         )(x)

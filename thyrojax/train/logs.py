@@ -60,7 +60,7 @@ class RunLog:
         self._events.close()
         self._lines.close()
 
-    def training(self, figures: dict[str, float]) -> None:
+    def training(self, figures: dict[str, Any]) -> None:
         """One line for the steps since the last one: step, epoch, loss, accuracy, rate, speed."""
         self._write(figures, "train")
         self._bar.update(
@@ -70,7 +70,7 @@ class RunLog:
             f"{figures['images_per_second']:.1f} images/s",
         )
 
-    def validation(self, figures: dict[str, float]) -> None:
+    def validation(self, figures: dict[str, Any]) -> None:
         """One line for a validation: step, epoch, val_loss, val_auc, val_accuracy."""
         self._write(figures, "validation")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from pathlib import Path
@@ -59,14 +60,15 @@ def train(config: Config, data: Path, run: Path, *, quiet: bool = False, say: Sa
     )
 
     # ---- The state to start from.
-    checkpoints = checkpoint.open_checkpoints(run)
-    state = starting_state(config, optimizer, run, checkpoints, say)
-    first_step = int(state.step)
-    state = mapping.put(state)
+    with contextlib.ExitStack() as stack:
+        checkpoints = stack.enter_context(checkpoint.open_checkpoints(run))  # ends saves under way
+        state = starting_state(config, optimizer, run, checkpoints, say)
+        first_step = int(state.step)
+        state = mapping.put(state)
 
-    # ---- The steps. Between two log lines nothing waits for the device.
-    batches = stream.TrainFeed(dataset, train_rows, config).batches(config.seed, first_step)
-    with RunLog(run, first_step, total_steps, quiet) as log:
+        # ---- The steps. Between two log lines nothing waits for the device.
+        batches = stream.TrainFeed(dataset, train_rows, config).batches(config.seed, first_step)
+        log = stack.enter_context(RunLog(run, first_step, total_steps, quiet))
         pending: list[dict[str, Any]] = []
         started = time.perf_counter()
         for step in range(first_step + 1, total_steps + 1):
@@ -109,7 +111,6 @@ def train(config: Config, data: Path, run: Path, *, quiet: bool = False, say: Sa
                     f"loss {found['val_loss']:.3f}, accuracy {found['val_accuracy']:.3f}"
                 )
                 started = time.perf_counter()
-    checkpoints.close()  # waits for the last save
 
 
 def class_weights(labels: Int[np.ndarray, " n"], config: Config) -> Float[np.ndarray, " 2"]:

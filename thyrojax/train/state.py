@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from thyrojax.config import Config
-from thyrojax.model import InceptionV3
+from thyrojax.model import InceptionV3, initial_variables
 from thyrojax.shapes import Array, Int, PyTree
 
 AXIS = "batch"  # name of the mapped device axis
@@ -59,9 +59,7 @@ def abstract_variables(config: Config) -> dict[str, PyTree]:
 
 def random_variables(config: Config) -> dict[str, PyTree]:
     """Random {"params", "batch_stats"} from the seed."""
-    model, images = make_model(config), example_images(config)
-    init = jax.jit(lambda key: model.init(key, jnp.zeros(images.shape, images.dtype)))
-    return init(jax.random.key(config.seed))
+    return initial_variables(abstract_variables(config), config.seed)
 
 
 def create_state(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,6 +145,8 @@ def fill(shapes: Tree, weights: Weights, seed: int = 0) -> tuple[Tree, tuple[str
     """
     from flax.traverse_util import flatten_dict, unflatten_dict
 
+    from thyrojax.model import initial_array
+
     wanted = {name: leaf.shape for name, leaf in flatten_dict(shapes, sep="/").items()}
     given = flatten_dict({"params": weights.params, "batch_stats": weights.batch_stats}, sep="/")
     _check_trunk(weights.path, wanted)
@@ -164,7 +165,7 @@ def fill(shapes: Tree, weights: Weights, seed: int = 0) -> tuple[Tree, tuple[str
         elif all(name in known and known[name].shape == wanted[name] for name in leaves):
             variables |= {name: known[name] for name in leaves}
         else:
-            variables |= {name: _fresh(name, wanted[name], seed) for name in leaves}
+            variables |= {name: initial_array(name, wanted[name], seed) for name in leaves}
             reason = "another class count" if known else "none"
             notes.append(f"{head}: fresh from seed {seed}, the weights have {reason}")
     return unflatten_dict(variables, sep="/"), tuple(notes)
@@ -194,18 +195,3 @@ def _check_trunk(path: Path, wanted: Mapping[str, tuple[int, ...]]) -> None:
             "depth_multiplier 1 only"
         )
     raise_faults(path, faults)
-
-
-def _fresh(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
-    """An array of a head as the network initialises it, a function of seed, name and shape."""
-    import jax
-
-    from thyrojax.model import conv_initializer, head_initializer
-
-    if name.endswith(("/bn/scale", "/bn/var")):
-        return np.ones(shape, np.float32)
-    if not name.endswith("/kernel"):
-        return np.zeros(shape, np.float32)
-    key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
-    initializer = conv_initializer if "/conv/" in name else head_initializer
-    return np.asarray(initializer(key, shape, np.float32))
