@@ -309,3 +309,7 @@ def _add_weights(commands: Any) -> None:
         "thyrojax weights fetch imagenet",
     )
     fetch.add_argument("tag", metavar="TAG")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

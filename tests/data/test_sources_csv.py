@@ -219,14 +219,15 @@ def test_a_duplicate_image_id_names_both_rows(folder: Path) -> None:
 def test_one_image_cannot_have_two_labels(folder: Path) -> None:
     path = write_table(folder, {}, {"image_id": "b", "label": "0"})
     assert faults_of(path) == [
-        "TABLE, row 2: found label 0 of an image that row 1 labels 1, expected one label"
+        "TABLE, row 2: found label 0 of image 'frames/a.png', which row 1 labels 1, "
+        "expected one label for an image"
     ]
 
 
 def test_identical_copies_of_an_image_cannot_have_two_labels(folder: Path) -> None:
     (folder / "copy.png").write_bytes((folder / "frames" / "a.png").read_bytes())
     path = write_table(folder, {}, {"image": "copy.png", "image_id": "b", "label": "benign"})
-    assert "found label 0 of an image that row 1 labels 1" in faults_of(path)[0]
+    assert "which row 1 labels 1" in faults_of(path)[0]
 
 
 def test_all_faults_of_a_file_are_told_together(folder: Path) -> None:

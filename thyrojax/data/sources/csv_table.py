@@ -94,7 +94,8 @@ def read(path: Path) -> SourceData:
         if frame is not None and label is not None:
             first, place = label_of_image.setdefault(frame.digest, (label, row.place))
             if first != label:
-                cells.fault(f"label {label} of an image that {place} labels {first}", "one label")
+                found = f"label {label} of image {name!r}, which {place} labels {first}"
+                cells.fault(found, "one label for an image")
 
         box = cells.box(frame)
         known: dict[str, Any] = {name: cells.word(name) for name in VOCABULARY}

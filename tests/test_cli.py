@@ -1,0 +1,124 @@
+"""The command on good input, as the README uses it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from thyrojax.cli import main
+
+
+def out(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    assert main(arguments) == 0
+    return capsys.readouterr().out
+
+
+def test_help_answers_at_once_and_every_command_has_an_example(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    command = [sys.executable, "-m", "thyrojax.cli", "--help"]
+    subprocess.run(command, check=True, capture_output=True)  # files into the page cache
+    started = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True)
+    # The demand is 0.5 s on an idle machine; a busy one gets three times that.
+    assert time.perf_counter() - started < 1.5
+    for words in (
+        ["data", "check"],
+        ["data", "build"],
+        ["train"],
+        ["evaluate"],
+        ["predict"],
+        ["features"],
+        ["report"],
+        ["weights", "fetch"],
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main([*words, "--help"])
+        assert stop.value.code == 0
+        assert f"example: thyrojax {' '.join(words)}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("module", ["thyrojax.model", "thyrojax.train.step", "thyrojax.data.crop"])
+def test_core_needs_jax_flax_optax_and_numpy_only(module: str) -> None:
+    # Flax itself needs rich and orbax; what is ours to avoid is the rest.
+    blocked = (
+        "tensorflow_datasets grain cv2 PIL h5py sklearn matplotlib tyro tensorboardX jaxtyping "
+        "array_record"
+    )
+    program = (
+        f"import sys\nfor name in {blocked!r}.split(): sys.modules[name] = None\nimport {module}\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_check_counts_the_phantom(capsys: pytest.CaptureFixture[str]) -> None:
+    table = out(["data", "check", "phantom", "--patients", "20", "--seed", "3"], capsys)
+    assert "nodules" in table
+    assert "patients" in table
+
+
+def test_build_says_what_it_built(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "set"
+    said = out(["data", "build", "phantom", "--patients", "4", "--out", str(folder)], capsys)
+    assert said.endswith("of 4 patients\n")
+    assert json.loads((folder / "data.json").read_text())["n_patients"] == 4
+
+
+@pytest.mark.slow
+def test_train_evaluate_predict_and_report(
+    small_run: Path, phantom_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    preset = tmp_path / "small.py"
+    preset.write_text(
+        "from thyrojax.config import from_json\n"
+        "from pathlib import Path\n"
+        f"config = from_json(Path({str(small_run / 'config.json')!r}))\n"
+    )
+    run = tmp_path / "run"
+    arguments = ["train", str(preset), "--data", str(phantom_set), "--workdir", str(run)]
+    assert out([*arguments, "--quiet", "--steps", "2"], capsys) == f"{run}\n"
+    assert json.loads((run / "config.json").read_text())["steps"] == 2
+
+    table = out(["evaluate", str(run), "--split", "test", "--margin", "25"], capsys)
+    assert "95 % CI" in table
+    assert "validation" in table
+    assert json.loads((run / "metrics.json").read_text())["margin"] == 25
+
+    image = tmp_path / "frame.png"
+    Image.fromarray(np.full((120, 160, 3), 90, np.uint8)).save(image)
+    box = ["--box", "40", "30", "79.5", "60"]
+    found = json.loads(out(["predict", str(run), str(image), *box, "--json"], capsys))
+    # Box 40..80 after rounding outward, margin 50: 140 px wide, and as high.
+    assert found["window"] == [-10, -25, 140, 140]
+    assert 0.0 <= found["score"] <= 1.0
+    assert found["call"] == ("malignant" if found["score"] >= found["cutoff"] else "benign")
+    assert "score" in out(["predict", str(run), str(image), *box], capsys)
+
+    assert out(["report", str(run)], capsys) == f"{run / 'report.html'}\n"
+    assert (run / "report.html").read_text().startswith("<!")
+    assert (run / "figures" / "roc.svg").exists()
+
+
+@pytest.mark.slow
+def test_features_of_the_golden_inputs_are_the_golden_features(
+    shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    golden = np.load(shared / "golden" / "inception_v3_imagenet.npz")
+    files = []
+    for i, pixels in enumerate(golden["input_uint8"]):
+        files.append(str(tmp_path / f"{i}.png"))
+        Image.fromarray(pixels).save(files[-1])
+    weights = str(shared / "weights" / "keras" / "inceptionv3_v1.h5")
+    target = tmp_path / "features.npz"
+    said = out(["features", "--weights", weights, "--images", *files, "--out", str(target)], capsys)
+    assert "4 x 2048" in said
+    found = np.load(target)
+    assert found["names"].tolist() == files
+    np.testing.assert_allclose(found["pool"], golden["pool"], atol=2e-5)
