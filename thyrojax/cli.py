@@ -98,7 +98,13 @@ def _data_build(args: argparse.Namespace) -> None:
 
     mask = source_kind(args.source).mask_overlay if args.mask is None else args.mask
     data = read_source(args.source, args.from_path, **_source_options(args))
-    build(data, args.out, mask, overwrite=args.overwrite, progress=not args.quiet)
+    build(
+        data,
+        args.out,
+        mask,
+        overwrite=args.overwrite,
+        progress=not args.quiet and sys.stderr.isatty(),
+    )
     patients = len({nodule.patient_id for nodule in data.nodules})
     print(f"{args.out}: {len(data.nodules)} nodules of {patients} patients")
 
