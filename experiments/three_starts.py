@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from thyrojax.analysis.predictions import Predictions, read_predictions, write_predictions
-from thyrojax.analysis.roc import estimate_auc
+from thyrojax.analysis.roc import compare_auc, estimate_auc
 from thyrojax.config import Config
 from thyrojax.data import splits, stream
 from thyrojax.data.dataset import Dataset, open_dataset
@@ -35,8 +35,8 @@ from thyrojax.shapes import Float, Int
 from thyrojax.train.loop import train
 
 ARMS = {
-    "frozen": "logistic regression on frozen ImageNet features",
     "pretrained": "fine-tuned from ImageNet weights",
+    "frozen": "logistic regression on frozen ImageNet features",
     "random": "the same from random weights",
 }
 
@@ -126,9 +126,10 @@ def make_table(arms: Sequence[str], config: Config, data: Path, workdir: Path, c
         "",
         f"    {command}",
         "",
-        "| start | pooled AUC (95 % CI, DeLong) | by fold |",
-        "|---|---|---|",
+        "| start | pooled AUC (95 % CI, DeLong) | difference from the first (paired) | by fold |",
+        "|---|---|---|---|",
     ]
+    first: np.ndarray | None = None
     for arm in arms:
         folds = [
             read_predictions(workdir / arm / f"fold{fold}" / "predictions" / "test.csv")
@@ -137,10 +138,21 @@ def make_table(arms: Sequence[str], config: Config, data: Path, workdir: Path, c
         labels = np.concatenate([fold.labels for fold in folds])
         scores = np.concatenate([fold.scores for fold in folds])
         pooled = estimate_auc(labels, scores)
-        low, high = pooled.interval or (float("nan"), float("nan"))
         by_fold = ", ".join(f"{estimate_auc(f.labels, f.scores).auc:.3f}" for f in folds)
-        lines.append(f"| {ARMS[arm]} | {pooled.auc:.3f} ({low:.3f} to {high:.3f}) | {by_fold} |")
+        difference = ""
+        if first is None:
+            first = scores
+        else:
+            compared = compare_auc(labels, scores, first)
+            difference = f"{compared.difference:+.3f} {_limits(compared.interval)}"
+            difference += "" if compared.p is None else f", P = {compared.p:.2g}"
+        area = f"{pooled.auc:.3f} {_limits(pooled.interval)}"
+        lines.append(f"| {ARMS[arm]} | {area} | {difference} | {by_fold} |")
     return "\n".join(lines) + "\n"
+
+
+def _limits(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f"({interval[0]:.3f} to {interval[1]:.3f})"
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from thyrojax.analysis.roc import auc, estimate_auc, placements, roc_curve
+from thyrojax.analysis.roc import auc, compare_auc, estimate_auc, placements, roc_curve
 from thyrojax.errors import PredictionsError
 
 # 120 cases by a fixed rule, the second score with heavy ties. R 4.2.2 with pROC 1.18.0 was given
@@ -40,6 +40,19 @@ def test_components_of_two_models_give_the_covariance_of_proc() -> None:
     (fine_1, fine_0), (tied_1, tied_0) = placements(LABELS, FINE), placements(LABELS, TIED)
     covariance = np.cov(fine_1, tied_1)[0, 1] / 50 + np.cov(fine_0, tied_0)[0, 1] / 70
     np.testing.assert_allclose(covariance, COVARIANCE_FROM_R, rtol=1e-12)
+
+
+def test_paired_test_is_that_of_proc() -> None:
+    # roc.test(a, b, method = "delong", paired = TRUE)
+    found = compare_auc(LABELS, FINE, TIED)
+    assert found.interval is not None
+    np.testing.assert_allclose(found.difference, 0.256, rtol=1e-12)
+    np.testing.assert_allclose(found.interval, (0.15286527739148076, 0.35913472260851925))
+    np.testing.assert_allclose(found.p, 1.1445481791899833e-06, rtol=1e-9)
+
+
+def test_a_model_does_not_differ_from_itself() -> None:
+    assert compare_auc(LABELS, FINE, FINE) == (0.0, None, None)
 
 
 @pytest.mark.skipif(shutil.which("Rscript") is None, reason="R is not installed")

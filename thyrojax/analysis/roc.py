@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -41,6 +41,14 @@ class AucEstimate:
     interval: tuple[float, float] | None
     method: str
     note: str = ""
+
+
+class AucDifference(NamedTuple):
+    """How much larger the first model's area is; interval and P are None where nothing varies."""
+
+    difference: float
+    interval: tuple[float, float] | None
+    p: float | None
 
 
 def roc_curve(labels: Int[np.ndarray, " cases"], scores: Float[np.ndarray, " cases"]) -> RocCurve:
@@ -137,6 +145,31 @@ def estimate_auc(
         half = reach / (area * (1.0 - area))
         interval = (_expit(centre - half), _expit(centre + half))
     return AucEstimate(area, variance, interval, f"DeLong, {scale}")
+
+
+def compare_auc(
+    labels: Int[np.ndarray, " cases"],
+    scores: Float[np.ndarray, " cases"],
+    other: Float[np.ndarray, " cases"],
+    confidence: float = 0.95,
+) -> AucDifference:
+    """Whether two models differ in area on the same cases: the paired test of DeLong et al. 1988.
+
+    Raises:
+      PredictionsError: as `check_cases`, both classes wanted.
+    """
+    pairs = zip(placements(labels, scores), placements(labels, other), strict=True)
+    differences = [one - two for one, two in pairs]  # of positives, of negatives
+    difference = float(differences[0].mean())
+    if min(map(len, differences)) < 2:
+        return AucDifference(difference, None, None)
+    deviation = math.sqrt(sum(float(d.var(ddof=1)) / len(d) for d in differences))
+    if deviation == 0.0:
+        return AucDifference(difference, None, None)
+    reach = NormalDist().inv_cdf(0.5 + confidence / 2.0) * deviation
+    # erfc keeps its digits in the tail, where 1 - cdf has none left.
+    p = math.erfc(abs(difference) / deviation / math.sqrt(2.0))
+    return AucDifference(difference, (difference - reach, difference + reach), p)
 
 
 def _share_below(
