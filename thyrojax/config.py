@@ -68,7 +68,7 @@ class Config:
     momentum: float = 0.9  # SGD and RMSProp
     label_smoothing: float = 0.0
     class_weights: Literal["none", "balanced"] = "none"
-    ema: float = 0.0  # decay of the average of parameters and statistics; 0 = off
+    ema: float = 0.0  # decay of the average of parameters and statistics (ramped up); 0 = off
     mapping: Literal["pmap", "shard_map"] = "pmap"
 
     # Bookkeeping.

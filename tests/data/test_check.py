@@ -9,7 +9,7 @@ import pytest
 
 from thyrojax.data.check import check_source, format_summary, summarise, write_csv
 from thyrojax.data.records import Box, Exclusion, Nodule, SourceData
-from thyrojax.errors import DataError, DataFaults, Fault
+from thyrojax.errors import DataFaults, Fault, ThyrojaxError
 
 # Three images of two patients, one of them with two nodules; one image without any.
 NODULES = (
@@ -114,17 +114,17 @@ def test_a_file_that_cannot_be_written_leaves_what_stood_there(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.replace", full_disk)
-    with pytest.raises(DataError, match=r"left_out\.csv: found No space left on device"):
+    with pytest.raises(ThyrojaxError, match=r"left_out\.csv: found No space left on device"):
         write_csv(DATA, path)
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_folder_cannot_be_written_over(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="expected a place for a CSV file"):
+    with pytest.raises(ThyrojaxError, match="expected a place that can be written"):
         write_csv(DATA, tmp_path)
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="expected a place for a CSV file"):
+    with pytest.raises(ThyrojaxError, match="expected a place that can be written"):
         write_csv(DATA, tmp_path / "file" / "left_out.csv")
 
 

@@ -214,6 +214,7 @@ def test_frozen_trunk_and_statistics_stay_and_the_average_follows(small_config: 
         # Both heads learn, whose BatchNorm parameters and convolutions are new as well.
         assert (moved > 0) == (name[0] in ("fc", "AuxLogits")), name
     kernel = "params", "fc", "kernel"
-    expected = 0.75 * before["params"]["fc"]["kernel"] + 0.25 * state.params["fc"]["kernel"]
+    # The decay of the first step is (1 + 0) / (10 + 0).
+    expected = 0.1 * before["params"]["fc"]["kernel"] + 0.9 * state.params["fc"]["kernel"]
     np.testing.assert_allclose(flatten_dict(state.ema)[kernel], expected, rtol=1e-5)
     assert np.isfinite(metrics[0]["loss"])

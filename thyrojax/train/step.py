@@ -91,8 +91,10 @@ def make_train_step(
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
         if config.ema:
+            # TensorFlow's ramp, so that the average of a short run is not mostly its start.
+            decay = jnp.minimum(config.ema, (1.0 + state.step) / (10.0 + state.step))
             ema = optax.incremental_update(
-                {"params": params, "batch_stats": batch_stats}, ema, 1.0 - config.ema
+                {"params": params, "batch_stats": batch_stats}, ema, 1.0 - decay
             )
         metrics = {
             "loss": loss,
