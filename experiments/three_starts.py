@@ -18,6 +18,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -33,6 +34,9 @@ from thyrojax.files import write_whole
 from thyrojax.presets import load_preset, override
 from thyrojax.shapes import Float, Int
 from thyrojax.train.loop import train
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
 ARMS = {
     "pretrained": "fine-tuned from ImageNet weights",
@@ -86,25 +90,29 @@ def run_fold(arm: str, config: Config, data: Path, workdir: Path) -> None:
 
 
 def frozen_predictions(dataset: Dataset, config: Config) -> Predictions:
-    """Scores of a fold's test part by logistic regression on pooled features of its training part.
+    """Scores of a fold's test part by a regression on the features of its training part."""
+    parts = splits.draw_split(dataset.records, config)
+    labels = np.asarray([record.label for record in dataset.records])
+    regression = fit_regression(
+        evaluation_features(dataset, parts["train"], config), labels[parts["train"]]
+    )
+    scores = regression.predict_proba(evaluation_features(dataset, parts["test"], config))[:, 1]
+    return predictions_table(dataset, parts["test"], scores, "test", config.margin_eval)
 
-    C = 1e-3, balanced classes, standardised features.
-    """
+
+def fit_regression(
+    features: Float[np.ndarray, "n features"], labels: Int[np.ndarray, " n"]
+) -> Pipeline:
+    """L2 logistic regression, C = 1e-3, balanced classes, standardised features."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    parts = splits.draw_split(dataset.records, config)
-    labels = np.asarray([record.label for record in dataset.records])
-    regression = make_pipeline(
-        StandardScaler(), LogisticRegression(C=1e-3, class_weight="balanced", max_iter=2000)
-    )
-    regression.fit(_features(dataset, parts["train"], config), labels[parts["train"]])
-    scores = regression.predict_proba(_features(dataset, parts["test"], config))[:, 1]
-    return predictions_table(dataset, parts["test"], scores, "test", config.margin_eval)
+    regression = LogisticRegression(C=1e-3, class_weight="balanced", max_iter=2000)
+    return make_pipeline(StandardScaler(), regression).fit(features, labels)
 
 
-def _features(
+def evaluation_features(
     dataset: Dataset, rows: Int[np.ndarray, " n"], config: Config
 ) -> Float[np.ndarray, "n features"]:
     """Pooled features of evaluation crops, without augmentation."""
