@@ -35,9 +35,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[160, 299])
     parser.add_argument("--margins", type=int, nargs="+", default=[50, 100])
     args = parser.parse_args()
-    print(
-        "| input size | margin | masked: AUC, mean (range of draws) | not masked |\n|---|---|---|---|"
-    )
+    print("| input size | margin | masked: AUC, mean (range) | not masked |\n|---|---|---|---|")
     for size in args.sizes:
         for margin in args.margins:
             config = replace(ddti, input_size=size, margin_eval=margin)
