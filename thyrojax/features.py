@@ -29,9 +29,12 @@ def load_network(
     """
     from thyrojax import weights
 
-    read = weights.read(weights.locate(name))
+    read = weights.read(name, head="drop")
     model = InceptionV3(
-        num_classes=0, pooling=read.variant.pooling, bn_epsilon=read.variant.epsilon
+        num_classes=0,
+        pooling=read.variant.pooling,
+        last_pool=read.variant.last_pool,
+        bn_epsilon=read.variant.epsilon,
     )
     shape = jax.ShapeDtypeStruct((1, size, size, channels), np.float32)
     variables, _ = weights.fill(jax.eval_shape(model.init, jax.random.key(0), shape), read)

@@ -11,7 +11,9 @@ import h5py
 import numpy as np
 import pytest
 
+from thyrojax.weights import names
 from thyrojax.weights.names import UNITS
+from thyrojax.weights.types import Arrays
 
 
 def write_trunk(
@@ -37,6 +39,43 @@ def write_trunk(
         add("batch_normalization", first_bn + i, "moving_variance", (unit.outputs,), i + 0.4)
         if scale:
             add("batch_normalization", first_bn + i, "gamma", (unit.outputs,), i + 0.5)
+
+
+@pytest.fixture(scope="session")
+def new_arrays() -> Callable[..., Arrays]:
+    """Random arrays of a whole network under our names; 16 channels wide unless told
+
+    The scales are one unless `scales`; `channels` is the first kernel's depth.
+    """
+
+    def new(
+        depth_multiplier: float = 0.05,
+        classes: int = 0,
+        aux: bool = False,
+        scales: bool = False,
+        channels: int = 3,
+        seed: int = 0,
+    ) -> Arrays:
+        shapes = names.trunk_shapes(depth_multiplier)
+        if classes:
+            shapes |= names.head_shapes(classes, depth_multiplier)
+        if aux:
+            shapes |= names.aux_shapes(classes, depth_multiplier)
+        height, width, _, outputs = shapes[names.FIRST_KERNEL]
+        shapes[names.FIRST_KERNEL] = (height, width, channels, outputs)
+        rng = np.random.default_rng(seed)
+        arrays: Arrays = {}
+        for path, shape in shapes.items():
+            if path.endswith("/bn/scale") and not scales:
+                arrays[path] = np.ones(shape, np.float32)
+            elif path.endswith(("/bn/scale", "/bn/var")):
+                arrays[path] = rng.uniform(0.5, 1.5, shape).astype(np.float32)
+            else:
+                deviation = (2.0 / np.prod(shape[:-1])) ** 0.5 if path.endswith("kernel") else 0.1
+                arrays[path] = rng.normal(0, deviation, shape).astype(np.float32)
+        return arrays
+
+    return new
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import pytest
 from thyrojax.errors import WeightsError
 from thyrojax.weights import CATALOG, catalog, download, fetch
 from thyrojax.weights.catalog import Entry, Origin, fetch_entry
-from thyrojax.weights.formats import KERAS_VARIANT
+from thyrojax.weights.types import KERAS_VARIANT
 
 CONTENT = bytes(range(256)) * 5000  # 1.28 MB
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

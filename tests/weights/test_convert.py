@@ -28,8 +28,11 @@ def weights(plain_file: Path) -> Weights:
 
 
 def with_head(weights: Weights, classes: int) -> Weights:
-    head = {"kernel": np.full((2048, classes), 3, "f4"), "bias": np.full(classes, 4, "f4")}
-    return dataclasses.replace(weights, params=weights.params | {"fc": head})
+    head = {
+        "params/fc/kernel": np.full((2048, classes), 3, "f4"),
+        "params/fc/bias": np.full(classes, 4, "f4"),
+    }
+    return dataclasses.replace(weights, arrays=weights.arrays | head)
 
 
 def test_filled_tree_has_the_networks_names_shapes_and_types(weights: Weights) -> None:
@@ -41,8 +44,7 @@ def test_filled_tree_has_the_networks_names_shapes_and_types(weights: Weights) -
 
 def test_trunk_is_that_of_the_weights(weights: Weights) -> None:
     variables = flatten_dict(fill(shapes_of(InceptionV3(num_classes=2)), weights)[0], sep="/")
-    given = {"params": weights.params, "batch_stats": weights.batch_stats}
-    for name, array in flatten_dict(given, sep="/").items():
+    for name, array in weights.arrays.items():
         np.testing.assert_array_equal(variables[name], array)
 
 
@@ -80,7 +82,7 @@ def test_head_of_another_class_count_is_replaced_and_said_so(weights: Weights) -
     variables, notes = fill(shapes_of(InceptionV3(num_classes=2)), with_head(weights, 7))
     assert variables["params"]["fc"]["kernel"].shape == (2048, 2)
     assert (variables["params"]["fc"]["kernel"] != 3).all()
-    assert notes == ("fc: fresh from seed 0, the weights have another class count",)
+    assert notes == ("fc: classifier fresh from seed 0, 7 classes became 2",)
 
 
 def test_network_without_a_head_leaves_it_out(weights: Weights) -> None:
@@ -91,8 +93,8 @@ def test_network_without_a_head_leaves_it_out(weights: Weights) -> None:
 
 def test_grey_network_has_the_first_kernel_summed(weights: Weights) -> None:
     kernel = np.random.default_rng(0).normal(size=(3, 3, 3, 32)).astype(np.float32)
-    first = {**weights.params["Conv2d_1a_3x3"], "conv": {"kernel": kernel}}
-    coloured = dataclasses.replace(weights, params=weights.params | {"Conv2d_1a_3x3": first})
+    first = {"params/Conv2d_1a_3x3/conv/kernel": kernel}
+    coloured = dataclasses.replace(weights, arrays=weights.arrays | first)
     variables, notes = fill(shapes_of(InceptionV3(num_classes=0), channels=1), coloured)
     assert notes == ("Conv2d_1a_3x3: kernel summed over its input channels, for grey images",)
     folded = variables["params"]["Conv2d_1a_3x3"]["conv"]["kernel"]
@@ -112,7 +114,7 @@ def test_grey_network_has_the_first_kernel_summed(weights: Weights) -> None:
 
 def test_narrower_network_is_refused(weights: Weights) -> None:
     shapes = shapes_of(InceptionV3(num_classes=2, depth_multiplier=0.5))
-    with pytest.raises(WeightsError, match=r"depth_multiplier 1 only"):
+    with pytest.raises(WeightsError, match=r"their own depth_multiplier only"):
         fill(shapes, weights)
 
 

@@ -9,7 +9,6 @@ import h5py
 import numpy as np
 import pytest
 
-from thyrojax.errors import WeightsError
 from thyrojax.weights import Weights, names, read
 
 Change = Callable[[Callable[[h5py.File], None]], Path]
@@ -36,7 +35,7 @@ def assert_trunk_in_creation_order(weights: Weights) -> None:
 def test_weights_at_the_root_fill_the_trunk(plain_file: Path) -> None:
     weights = read(plain_file)
     assert_trunk_in_creation_order(weights)
-    assert weights.format == "Keras legacy .h5"
+    assert weights.format == "keras-h5"
     assert weights.variant.pooling == "valid"
     assert weights.variant.epsilon == 1e-3
     assert weights.variant.preprocessing == "x/127.5-1"
@@ -113,22 +112,26 @@ def add_classifier(file: h5py.File) -> None:
     file.create_dataset("predictions/predictions/bias:0", (5,), "f4", fillvalue=0.5)
 
 
-def test_classifier_is_kept_where_asked_and_else_ignored(changed: Change) -> None:
+def test_classifier_is_kept_unless_it_is_to_be_dropped(changed: Change) -> None:
     path = changed(add_classifier)
-    assert set(read(path).ignored.values()) == {"foreign head: dense layer"}
-    weights = read(path, head=True)
+    assert set(read(path, head="drop").ignored.values()) == {"foreign head: dense layer"}
+    weights = read(path)
     assert not weights.ignored
     np.testing.assert_array_equal(weights.params["fc"]["kernel"], np.full((2048, 5), 0.25, "f4"))
     np.testing.assert_array_equal(weights.params["fc"]["bias"], np.full(5, 0.5, "f4"))
 
 
-def test_another_networks_head_cannot_be_kept(changed: Change) -> None:
+def test_another_networks_head_is_ignored_by_name(changed: Change) -> None:
     def change(file: h5py.File) -> None:
         add_classifier(file)
         file["dense/kernel"] = np.ones((5, 2), np.float32)
 
-    with pytest.raises(WeightsError, match=r"dense/kernel .*: found no classifier to keep"):
-        read(changed(change), head=True)
+    weights = read(changed(change))
+    assert weights.classes == 0
+    assert weights.ignored == dict.fromkeys(
+        ["dense/kernel", *(f"predictions/predictions/{name}:0" for name in ("bias", "kernel"))],
+        "foreign head: dense layer",
+    )
 
 
 @pytest.mark.parametrize("dtype", ["<f2", "<f8", ">f4"])

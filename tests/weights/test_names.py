@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from thyrojax.model import InceptionV3
-from thyrojax.weights import names
+from thyrojax.weights import names, names_keras
 
 
 def test_names_and_shapes_are_those_of_the_network() -> None:
@@ -44,15 +45,29 @@ def test_trunk_has_as_many_parameters_as_keras_counts() -> None:
     ],
 )
 def test_keras_keys_are_taken_apart(key: str, name: tuple[str, int, str] | None) -> None:
-    assert names.parse_keras_key(key) == name
+    assert names_keras.parse_keras_key(key) == name
 
 
 def test_trunk_is_found_by_its_shapes_wherever_the_numbers_begin() -> None:
     expected = [(1,), (2,), (2,), (3,)]
     shapes = {0: (7,), 40: (1,), 41: (2,), 42: (2,), 43: (3,), 44: (2,)}
-    assert names.find_trunk(shapes, expected)[0] == (40, 4)
+    assert names_keras.find_trunk(shapes, expected)[0] == (40, 4)
 
 
 def test_trunk_with_a_layer_missing_is_still_found_in_its_place() -> None:
     expected = [(1,), (2,), (2,), (3,)]
-    assert names.find_trunk({41: (2,), 42: (2,), 43: (3,)}, expected)[0] == (40, 3)
+    assert names_keras.find_trunk({41: (2,), 42: (2,), 43: (3,)}, expected)[0] == (40, 3)
+
+
+@pytest.mark.parametrize("depth_multiplier", [0.05, 0.5, 1.0])
+@pytest.mark.parametrize("last_pool", ["average", "max"])
+def test_shapes_of_any_width_are_the_networks(
+    depth_multiplier: float, last_pool: Literal["average", "max"]
+) -> None:
+    network = InceptionV3(
+        num_classes=7, aux_head=True, depth_multiplier=depth_multiplier, last_pool=last_pool
+    )
+    variables = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 299, 299, 3)))
+    found = {name: leaf.shape for name, leaf in flatten_dict(variables, sep="/").items()}
+    expected = names.trunk_shapes(depth_multiplier) | names.head_shapes(7, depth_multiplier)
+    assert found == expected | names.aux_shapes(7, depth_multiplier)

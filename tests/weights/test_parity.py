@@ -52,8 +52,8 @@ def test_features_stages_and_classes_are_those_of_keras(
     weights: Weights, golden: dict[str, np.ndarray], shared: Path
 ) -> None:
     with np.load(shared / "weights" / "slim" / "imagenet_head_1001.npz") as head:
-        params = weights.params | {"fc": {"kernel": head["kernel"], "bias": head["bias"]}}
-    weights = dataclasses.replace(weights, params=params)
+        fc = {f"params/fc/{name}": head[name] for name in ("kernel", "bias")}
+    weights = dataclasses.replace(weights, arrays=weights.arrays | fc)
     found = endpoints(weights, golden["input_uint8"], "valid", classes=1001)
 
     np.testing.assert_allclose(found["pool"], golden["pool"], rtol=0, atol=TOLERANCE)

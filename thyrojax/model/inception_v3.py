@@ -210,7 +210,7 @@ class BlockE(nn.Module):
     """8x8 grid: expanded filter banks (paper's figure 7)."""
 
     conv: Layer
-    average_pool: Layer
+    pool: Layer
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -223,7 +223,7 @@ class BlockE(nn.Module):
         double = conv(384, (3, 3), name="branch3x3dbl_2")(double)
         double_a = conv(384, (1, 3), name="branch3x3dbl_3a")(double)
         double_b = conv(384, (3, 1), name="branch3x3dbl_3b")(double)
-        pooled = conv(192, name="branch_pool")(self.average_pool(x))
+        pooled = conv(192, name="branch_pool")(self.pool(x))
         return jnp.concatenate([one, three_a, three_b, double_a, double_b, pooled], axis=-1)
 
 
@@ -255,6 +255,8 @@ class InceptionV3(nn.Module):
       num_classes: outputs of the head, and of the auxiliary head; 0 leaves both out.
       pooling: average pools inside the blocks count zero padding ("padded": torchvision, timm) or
         only real pixels ("valid": Keras, TF-slim, FID).
+      last_pool: the pool within the last block: "average", or "max" in the network of 2015 that the
+        Frechet inception distance is defined by.
       aux_head: adds the auxiliary classifier on the last 17x17 grid.
       dropout: rate before the head, in training.
       depth_multiplier: scales every width, with a floor of 16 (TF-slim's `min_depth`).
@@ -266,6 +268,7 @@ class InceptionV3(nn.Module):
 
     num_classes: int = 1000
     pooling: Literal["valid", "padded"] = "valid"
+    last_pool: Literal["average", "max"] = "average"
     aux_head: bool = False
     dropout: float = 0.2
     depth_multiplier: float = 1.0
@@ -337,7 +340,10 @@ class InceptionV3(nn.Module):
             ends["aux_logits"] = AuxiliaryHead(conv, self.num_classes, name="AuxLogits")(x)
         ends["mixed8"] = x = BlockD(conv, name="Mixed_7a")(x)  # 8 x 8 x 1280
         ends["mixed9"] = x = BlockE(conv, average_pool, name="Mixed_7b")(x)  # 8 x 8 x 2048
-        ends["mixed10"] = x = BlockE(conv, average_pool, name="Mixed_7c")(x)  # 8 x 8 x 2048
+        last_pool = average_pool
+        if self.last_pool == "max":
+            last_pool = partial(nn.max_pool, window_shape=(3, 3), strides=(1, 1), padding="SAME")
+        ends["mixed10"] = x = BlockE(conv, last_pool, name="Mixed_7c")(x)  # 8 x 8 x 2048
 
         ends["pool"] = x = jnp.mean(x, axis=(1, 2), dtype=jnp.float32)  # 2048
         if self.num_classes:

@@ -128,21 +128,21 @@ def _variables(config: Config, say: Say) -> tuple[PyTree, dict[str, Any]]:
         return random_variables(config), origin
     tag = config.weights if config.weights in weights.CATALOG else None
     try:
-        path = weights.locate(config.weights, announce=say)
+        weights.locate(config.weights, announce=say)
     except WeightsError as error:
         if tag is None:
             raise
         # A machine without a network still trains; the run's weights.json tells how it began.
         say(f"{error}; starting from random weights")
         return random_variables(config), {**origin, "note": str(error)}
-    read = weights.read(path)
+    read = weights.read(config.weights)
     variables, notes = weights.fill(abstract_variables(config), read, config.seed)
-    if read.variant.pooling != config.pooling:
+    if (read.variant.pooling, read.variant.last_pool) != (config.pooling, "average"):
         notes = (*notes, f"pooling {config.pooling}, the weights were trained with another")
     note = "; ".join(notes)
-    say(f"starting from {path}" + (f" ({note})" if note else ""))
+    say(f"starting from {read.path}" + (f" ({note})" if note else ""))
     return variables, {
-        "source": str(path),
+        "source": str(read.path),
         "sha256": read.sha256,
         "tag": tag,
         "note": note,

@@ -1,9 +1,23 @@
-"""Weights of Inception-v3: fetched by tag, read from files, fitted to a network.
+"""Weights of Inception-v3: fetched by tag, read from files of any format, written as any other.
 
-Usable with `thyrojax.model` alone; h5py is imported where a file is read.
+Usable with `thyrojax.model` alone; what a format needs is imported where a file of it is read.
 """
 
 from thyrojax.weights.catalog import CATALOG, fetch
-from thyrojax.weights.convert import Weights, fill, locate, read
+from thyrojax.weights.convert import Weights, locate, read, write
+from thyrojax.weights.network import fill, network_of, preprocess
+from thyrojax.weights.types import VARIANTS, Variant
 
-__all__ = ["CATALOG", "Weights", "fetch", "fill", "locate", "read"]
+__all__ = [
+    "CATALOG",
+    "VARIANTS",
+    "Variant",
+    "Weights",
+    "fetch",
+    "fill",
+    "locate",
+    "network_of",
+    "preprocess",
+    "read",
+    "write",
+]

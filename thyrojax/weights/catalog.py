@@ -16,7 +16,7 @@ from pathlib import Path
 
 from thyrojax.errors import WeightsError
 from thyrojax.weights import download
-from thyrojax.weights.formats import KERAS_VARIANT, Variant
+from thyrojax.weights.types import KERAS_VARIANT, Variant
 
 STALE_SECONDS = 3600.0  # after which a temporary file in the cache belongs to a process that died
 

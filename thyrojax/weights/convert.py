@@ -1,197 +1,331 @@
-"""From a file of any known format to the variables of a network."""
+"""From a file of any known format to arrays in our names, and back to a file of any other."""
 
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from thyrojax.errors import WeightsError
-from thyrojax.weights import names
+from thyrojax.weights import change, formats, names
 from thyrojax.weights.catalog import CATALOG, fetch
-from thyrojax.weights.formats import Variant, keras_h5, raise_faults
+from thyrojax.weights.types import (
+    VARIANTS,
+    Arrays,
+    Reading,
+    Request,
+    Variant,
+    classes,
+    raise_faults,
+    shape_fault,
+)
 
-FORMATS = (keras_h5,)
 MAX_FILE_BYTES = 2**31  # a whole model with its optimizer's slots takes some 300 MB
-HEADS = ("fc", "AuxLogits")  # parts that a network may have in its own size, or not at all
 
+Say = Callable[[str], None]
 Tree = dict[str, Any]  # nested dicts with arrays as leaves
 
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """The trunk of an Inception-v3, its head where that was kept, and where they come from.
+    """The trunk of an Inception-v3, its heads where there are any, and where they come from.
 
     Attributes:
-      params, batch_stats: nested dicts of float32 arrays under the network's names.
+      arrays: our path (`thyrojax.weights.names`) -> float32 array.
       variant: what the weights expect of the network and its input.
-      format: name of the file's format.
+      format: the file's format, as `thyrojax weights convert --to` names it.
       used: keys of the file that the arrays came from.
       ignored: every other key of the file, and why it was left out.
-      path, sha256: the file.
+      path, sha256: the file; of a folder or a file in parts, the digest over all of them.
+      depth_multiplier: width of the network.
+      metadata: what a file written by thyrojax says of itself beyond the variant.
+      notes: what else a user should know, a line each.
     """
 
-    params: Tree
-    batch_stats: Tree
+    arrays: Arrays
     variant: Variant
     format: str
     used: tuple[str, ...]
     ignored: Mapping[str, str]
     path: Path
     sha256: str
+    depth_multiplier: float = 1.0
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def _tree(self) -> Tree:
+        from flax.traverse_util import unflatten_dict
+
+        return unflatten_dict(self.arrays, sep="/")
+
+    @property
+    def params(self) -> Tree:
+        """Nested dicts under the network's names, as `flax` takes them."""
+        return self._tree["params"]
+
+    @property
+    def batch_stats(self) -> Tree:
+        """As `params`."""
+        return self._tree["batch_stats"]
+
+    @property
+    def classes(self) -> int:
+        """Outputs of the classifier, 0 where there is none."""
+        return classes(self.arrays)
+
+    @property
+    def has_aux_head(self) -> bool:
+        return names.AUX_BIAS in self.arrays
+
+    @property
+    def channels(self) -> int:
+        """Colours of the images: 1 or 3."""
+        return int(self.arrays[names.FIRST_KERNEL].shape[2])
 
 
-def locate(name: str, announce: Callable[[str], None] | None = None) -> Path:
+def locate(name: str | Path, announce: Say | None = None) -> Path:
     """The file of a tag of the catalog (fetched where it is not cached) or of a path.
+
+    The prefix of a TensorFlow checkpoint stands for its index.
 
     Raises:
       WeightsError: neither a tag nor a file, or a tag that cannot be fetched.
     """
     if name in CATALOG:
-        return fetch(name, announce=announce)
-    if not Path(name).exists():
+        return fetch(str(name), announce=announce)
+    path = Path(name)
+    if not path.exists():
+        index = path.with_name(path.name + ".index")
+        if path.name and index.exists():
+            return index
         raise WeightsError(
             f"{name}: found no such file or tag, expected a file of weights or one of "
             f"{', '.join(CATALOG)}"
         )
-    return Path(name)
+    return path
 
 
-def read(path: Path, head: bool = False) -> Weights:
-    """Reads weights from a file of a known format, recognised by its content.
+def read(
+    source: str | Path,
+    *,
+    head: str = "keep",
+    variant: str | None = None,
+    depth_multiplier: float = 1.0,
+    announce: Say | None = None,
+) -> Weights:
+    """Reads weights of a known format, recognised by content.
 
     Args:
-      path: the file.
-      head: keeps the file's classifier on the pooled features (see `fill`); else it is ignored.
+      source: a tag of the catalog, a file or a folder.
+      head: "keep" takes the classifiers that fit this network's features, "drop" leaves them out.
+      variant: a key of `VARIANTS`, for files that cannot tell theirs (default: the tag's, the
+        file's own description, or what the format implies).
+      depth_multiplier: width of the network in the file.
+      announce: told in one line what is about to be downloaded.
 
     Raises:
       WeightsError: one line: no such file, a format not known, or every fault of its content.
     """
-    if not path.is_file():
-        kind = (
-            "a folder" if path.is_dir() else "something else" if path.exists() else "no such file"
+    if variant is not None and variant not in VARIANTS:
+        raise WeightsError(
+            f"variant: found {variant!r}, expected one of {', '.join(sorted(VARIANTS))}"
         )
-        raise WeightsError(f"{path}: found {kind}, expected a file of weights")
-    size = path.stat().st_size
-    if size > MAX_FILE_BYTES:
-        raise WeightsError(f"{path}: found {size} bytes, expected at most {MAX_FILE_BYTES}")
+    if head not in ("keep", "drop"):
+        raise WeightsError(f"head: found {head!r}, expected keep or drop")
+    path = locate(source, announce)
     try:
-        known = next((module for module in FORMATS if module.recognises(path)), None)
-        if known is None:
-            with path.open("rb") as file:
-                start = file.read(8)
-            expected = " or ".join(module.NAME for module in FORMATS)
-            raise WeightsError(
-                f"{path}: found {size} bytes that begin with {start!r}, expected {expected}"
-            )
-        reading = known.read(path, head)
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        module = recognise(path)
+        reading: Reading = module.read(path, Request(head, depth_multiplier))  # type: ignore[arg-type]
+        sha256 = digest(path)
     except OSError as error:
-        raise WeightsError(f"{path}: found a file that cannot be read ({error.strerror})") from None
-    _check_complete(path, reading.arrays)
-
-    from flax.traverse_util import unflatten_dict
-
-    tree = unflatten_dict(reading.arrays, sep="/")
+        raise WeightsError(
+            f"{path}: found something that cannot be read ({error.strerror or error})"
+        ) from None
+    _check_complete(path, reading.arrays, depth_multiplier)
+    found = reading.variant
+    if variant is not None:
+        found = VARIANTS[variant]
+    elif source in CATALOG:
+        found = CATALOG[str(source)].variant
     return Weights(
-        params=tree["params"],
-        batch_stats=tree["batch_stats"],
-        variant=reading.variant,
-        format=known.NAME,
+        arrays=reading.arrays,
+        variant=found,
+        format=module.NAME,
         used=reading.used,
         ignored=reading.ignored,
         path=path,
         sha256=sha256,
+        depth_multiplier=depth_multiplier,
+        metadata=reading.metadata,
+        notes=reading.notes,
     )
 
 
-def _check_complete(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """The one check that every format must pass: each array of the trunk, in its shape and type."""
-    faults = []
-    for name, shape in names.trunk_shapes().items():
+def recognise(path: Path) -> Any:
+    """The module of the format that a file or folder is of.
+
+    Raises:
+      WeightsError: none is; or the file is too large.
+      OSError: it cannot be read.
+    """
+    if path.is_file() and (size := path.stat().st_size) > MAX_FILE_BYTES:
+        raise WeightsError(f"{path}: found {size} bytes, expected at most {MAX_FILE_BYTES}")
+    readable = path.is_file() or path.is_dir()  # to read from a pipe would be to wait for ever
+    for name in formats.FORMATS if readable else ():
+        module = formats.load(name)
+        if module.recognises(path):
+            return module
+    if path.is_file():
+        with path.open("rb") as file:
+            found = f"{size} bytes that begin with {file.read(8)!r}"
+    else:
+        found = "a folder of something else" if path.is_dir() else "neither a file nor a folder"
+    known = ", ".join(formats.load(name).DESCRIPTION for name in formats.FORMATS)
+    raise WeightsError(f"{path}: found {found}, expected one of: {known}")
+
+
+def parts(path: Path) -> list[Path]:
+    """All files that a format keeps beside or under the one that names it, sorted."""
+    if path.is_dir():
+        return sorted(file for file in path.rglob("*") if file.is_file())
+    if path.suffix == ".index":
+        data = path.with_suffix("").name + ".data-"
+        return [path, *sorted(f for f in path.parent.iterdir() if f.name.startswith(data))]
+    if path.suffix == ".json":
+        return [path, *sorted(path.parent.glob("*.bin"))]
+    return [path]
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file; of several parts, of a list of their names and digests."""
+    found = []
+    files = parts(path)
+    for part in files:
+        with part.open("rb") as file:
+            found.append(hashlib.file_digest(file, "sha256").hexdigest())
+    if files == [path]:
+        return found[0]
+    base = path if path.is_dir() else path.parent
+    lines = [f"{sha}  {p.relative_to(base)}\n" for sha, p in zip(found, files, strict=True)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _check_complete(path: Path, arrays: Mapping[str, np.ndarray], depth_multiplier: float) -> None:
+    """The one check that every format must pass: all arrays, in their shapes, and no others."""
+    expected = names.trunk_shapes(depth_multiplier)
+    for bias, shapes in ((names.HEAD_BIAS, names.head_shapes), (names.AUX_BIAS, names.aux_shapes)):
+        if bias in arrays:
+            expected |= shapes(len(arrays[bias]), depth_multiplier)
+    faults = [f"{name}: found an array that belongs nowhere" for name in arrays.keys() - expected]
+    for name, shape in expected.items():
         found = arrays.get(name)
         if found is None:
             faults.append(f"{name}: found nothing, expected an array of shape {shape}")
-        elif found.shape != shape or found.dtype != np.float32:
-            faults.append(f"{name}: found {found.dtype} {found.shape}, expected float32 {shape}")
+        elif found.dtype != np.float32:
+            faults.append(f"{name}: found {found.dtype}, expected float32")
+        elif fault := shape_fault(name, found.shape, shape):
+            faults.append(f"{name}: {fault}")
     raise_faults(path, faults)
 
 
-def fill(shapes: Tree, weights: Weights, seed: int = 0) -> tuple[Tree, tuple[str, ...]]:
-    """Variables for a network from weights, without initialising it first.
+def writable() -> dict[str, Any]:
+    """Name -> module of every format that can be written."""
+    modules = [formats.load(name) for name in formats.FORMATS]
+    return {module.NAME: module for module in modules if hasattr(module, "write")}
 
-    The trunk comes from the weights. Each head comes from them where it fits, else it is fresh: as
-    the network itself would initialise it (dense kernels truncated normal, standard deviation 0.01;
-    convolutions He normal; biases 0), drawn from `seed`. Where the network takes grey images of one
-    channel, the first kernel is summed over its input channels: the same function as of three equal
-    channels, since the preprocessing is the same for all three.
 
-    Args:
-      shapes: `jax.eval_shape(network.init, ...)`: nested dicts with `shape` and `dtype` as leaves.
-      weights: from `read`.
-      seed: of fresh heads.
-
-    Returns:
-      The variables, float32 NumPy arrays, shared with `weights` where unchanged; and a note on each
-      part that is not as in the file.
+def choose_format(path: Path, name: str | None = None) -> Any:
+    """The module to write a file with: the one named, else by the file's ending.
 
     Raises:
-      WeightsError: one line: the network's trunk is not Inception-v3 at depth_multiplier 1.
+      WeightsError: no such format, one that can only be read, or an ending that says nothing.
     """
-    from flax.traverse_util import flatten_dict, unflatten_dict
-
-    from thyrojax.model import initial_array
-
-    wanted = {name: leaf.shape for name, leaf in flatten_dict(shapes, sep="/").items()}
-    given = flatten_dict({"params": weights.params, "batch_stats": weights.batch_stats}, sep="/")
-    _check_trunk(weights.path, wanted)
-
-    variables = {name: given[name] for name in names.trunk_shapes()}
-    notes = []
-    if wanted[names.FIRST_KERNEL][2] == 1:
-        variables[names.FIRST_KERNEL] = given[names.FIRST_KERNEL].sum(axis=2, keepdims=True)
-        notes.append("Conv2d_1a_3x3: kernel summed over its input channels, for grey images")
-    for head in HEADS:
-        leaves = [name for name in wanted if _part(name) == head]
-        known = {name: array for name, array in given.items() if _part(name) == head}
-        if not leaves:
-            if known:
-                notes.append(f"{head}: left out, the network has none")
-        elif all(name in known and known[name].shape == wanted[name] for name in leaves):
-            variables |= {name: known[name] for name in leaves}
-        else:
-            variables |= {name: initial_array(name, wanted[name], seed) for name in leaves}
-            reason = "another class count" if known else "none"
-            notes.append(f"{head}: fresh from seed {seed}, the weights have {reason}")
-    return unflatten_dict(variables, sep="/"), tuple(notes)
-
-
-def _part(name: str) -> str:
-    return name.split("/")[1]
-
-
-def _check_trunk(path: Path, wanted: Mapping[str, tuple[int, ...]]) -> None:
-    """Whether these weights fit a network of such shapes."""
-    trunk = names.trunk_shapes()
-    faults = [
-        f"{name}: found an array that the weights do not have"
-        for name in wanted
-        if name not in trunk and _part(name) not in HEADS
-    ]
-    others = []
-    for name, shape in trunk.items():
-        found = wanted.get(name)
-        grey = (*shape[:2], 1, *shape[3:])
-        if found != shape and not (name == names.FIRST_KERNEL and found == grey):
-            others.append(f"{name} of shape {found} in the network, expected {shape}")
-    if others:
-        faults.append(
-            f"found {others[0]}, and {len(others) - 1} more; these weights fit a network of "
-            "depth_multiplier 1 only"
+    known = writable()
+    if name is not None:
+        if name not in known:
+            raise WeightsError(f"format: found {name!r}, expected one of {', '.join(known)}")
+        return known[name]
+    fitting = [module for module in known.values() if path.name.endswith(module.ENDING)]
+    if not fitting:
+        endings = ", ".join(sorted({module.ENDING for module in known.values()}))
+        raise WeightsError(
+            f"{path}: found an ending that names no format, expected one of {endings}, or --to"
         )
-    raise_faults(path, faults)
+    longest = max(len(module.ENDING) for module in fitting)
+    return next(module for module in fitting if len(module.ENDING) == longest)
+
+
+def write(
+    weights: Weights, path: Path, to: str | None = None, overwrite: bool = False
+) -> tuple[str, ...]:
+    """Writes weights as a file (or folder) of another format: beside its place, then moved there.
+
+    Args:
+      weights: from `read`, perhaps changed by `thyrojax.weights.change`.
+      path: of the new file.
+      to: name of a format; by default `path`'s ending says it.
+      overwrite: replaces what stands there.
+
+    Returns:
+      Notes on what the format cannot hold, a line each.
+
+    Raises:
+      WeightsError: a format that cannot be written, something that stands there, a place that
+        cannot be written, or weights that the format cannot hold.
+    """
+    module = choose_format(path, to)
+    if path.exists() and not overwrite:
+        raise WeightsError(f"{path}: found it there already, expected a new name, or --force")
+    arrays, notes = weights.arrays, []
+    if weights.channels not in module.CHANNELS:
+        arrays = change.spread_grey(arrays)
+        notes.append("Conv2d_1a_3x3: kernel spread over three equal channels")
+    source = {"format": weights.format, "file": weights.path.name, "sha256": weights.sha256}
+    metadata = {"source": source, **weights.metadata}
+    partial = path.with_name(f".{os.getpid()}.part-{path.name}")  # keeps the ending
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            notes += module.write(partial, arrays, weights.variant, metadata)
+            _replace(partial, path)
+        finally:
+            _remove(partial)
+    except OSError as error:
+        raise WeightsError(
+            f"{path}: found {error.strerror or error}, expected a place that can be written"
+        ) from None
+    return tuple(notes)
+
+
+def native_variant(module: Any, variant: Variant) -> Variant:
+    """What the class of a format's framework computes with weights of some variant."""
+    if module.NATIVE is None:
+        return variant
+    pooling, last_pool = module.NATIVE
+    return Variant(pooling, last_pool, variant.epsilon, variant.preprocessing)
+
+
+def _replace(new: Path, path: Path) -> None:
+    """Moves a file or folder into place; what stood there is gone only afterwards."""
+    if path.is_dir() or (new.is_dir() and path.exists()):
+        old = path.with_name(f".{os.getpid()}.old-{path.name}")
+        os.rename(path, old)
+        os.rename(new, path)
+        _remove(old)
+    else:
+        os.replace(new, path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

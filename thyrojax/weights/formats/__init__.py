@@ -1,56 +1,23 @@
-"""One module for each file format of weights, all with the same three names.
+"""One module for each file format of weights, all with the same names.
 
-`NAME`: what the format is called in messages. `recognises(path)`: whether the file's content is of
-that format. `read(path, head)`: its arrays under our paths (`thyrojax.weights.names`).
+`NAME`: the format's name on the command line. `DESCRIPTION`: what it is, for messages.
+`recognises(path)`: whether the content of a file or folder is of that format; never raises but
+OSError. `read(path, request)`: a `Reading`, or WeightsError. Formats that can be written have
+`write(path, arrays, variant, metadata)`, which makes a new file (or folder) at `path` and returns
+notes on what the format cannot hold; `ENDING` of a name that asks for it; `NATIVE`, what the
+framework's own class computes whatever the file says (pooling, last_pool), None where the file
+decides; and `CHANNELS`, the depths of the first kernel that it can hold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+import importlib
+from typing import Any
 
-import numpy as np
-
-from thyrojax.errors import WeightsError
-
-MAX_FAULTS = 50  # told in one message
+# In the order in which content is tried: those that look closest come first.
+FORMATS = ("keras_h5",)
 
 
-@dataclass(frozen=True)
-class Variant:
-    """What a set of weights expects of the network and of its input.
-
-    `pooling`: whether the average pools in the blocks count zero padding ("padded") or not
-    ("valid"). `epsilon`: added to BatchNorm variances. `preprocessing`: from grey levels 0..255.
-    """
-
-    pooling: Literal["valid", "padded"]
-    epsilon: float
-    preprocessing: str
-
-
-KERAS_VARIANT = Variant(pooling="valid", epsilon=1e-3, preprocessing="x/127.5-1")
-
-
-@dataclass(frozen=True, eq=False)
-class Reading:
-    """A file in our names: path -> float32 array, and what became of every key of the file."""
-
-    arrays: dict[str, np.ndarray]
-    used: tuple[str, ...]  # keys of the file
-    ignored: dict[str, str]  # key of the file -> why it was left out
-    variant: Variant
-
-
-def raise_faults(path: Path, faults: Sequence[str]) -> None:
-    """Does nothing where there are no faults.
-
-    Raises:
-      WeightsError: one line with every fault (of more than 50, the first 50 and how many more).
-    """
-    if faults:
-        rest = [f"and {len(faults) - MAX_FAULTS} more"] if len(faults) > MAX_FAULTS else []
-        line = f"{path}: " + "; ".join([*faults[:MAX_FAULTS], *rest])
-        raise WeightsError("".join(c if c.isprintable() else "?" for c in line))
+def load(name: str) -> Any:
+    """A format's module, imported where it is needed."""
+    return importlib.import_module(f"thyrojax.weights.formats.{name}")

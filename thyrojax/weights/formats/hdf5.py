@@ -52,6 +52,8 @@ class Inventory:
 
 def recognises(path: Path) -> bool:
     """Whether the file is HDF5: its signature stands at byte 0, 512, 1024, 2048 and so on."""
+    if not path.is_file():
+        return False
     with path.open("rb") as file:
         offset = 0
         while offset <= 2**20:

@@ -1,7 +1,7 @@
 """The legacy .h5 of Keras 2 and 3: a whole model or its weights, whatever stands on top.
 
 Layout: a group for each layer, in it the layer's arrays, at the file's root (weights) or under
-`model_weights` (model, beside `optimizer_weights`). Names are in `thyrojax.weights.names`.
+`model_weights` (model, beside `optimizer_weights`). Names are in `thyrojax.weights.names_keras`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from thyrojax.weights import names
-from thyrojax.weights.formats import KERAS_VARIANT, Reading, hdf5, raise_faults
+from thyrojax.weights import names, names_keras
+from thyrojax.weights.formats import hdf5
+from thyrojax.weights.graph import Unit
+from thyrojax.weights.types import (
+    KERAS_VARIANT,
+    Arrays,
+    Reading,
+    Request,
+    raise_faults,
+    shape_fault,
+    value_fault,
+)
 
-NAME = "Keras legacy .h5"
+NAME = "keras-h5"
+DESCRIPTION = "Keras legacy .h5"
 recognises = hdf5.recognises
 
 
@@ -24,7 +35,7 @@ class _Source(NamedTuple):
 
     key: str
     layer: str
-    name: names.KerasName | None
+    name: names_keras.KerasName | None
     stored: hdf5.Stored
 
     @property
@@ -32,12 +43,8 @@ class _Source(NamedTuple):
         return self.stored.shape
 
 
-def read(path: Path, head: bool = False) -> Reading:
-    """Reads the trunk, and the classifier on it where asked.
-
-    Args:
-      path: the file.
-      head: takes the classifier too, which must then be one dense layer on the pooled features.
+def read(path: Path, request: Request) -> Reading:
+    """Reads the trunk, and the classifier on it where it is one dense layer on the pooled features.
 
     Raises:
       WeightsError: one line with every fault: an array that is missing, doubled, unknown, not
@@ -58,31 +65,35 @@ def read(path: Path, head: bool = False) -> Reading:
             if key.startswith("optimizer_weights/"):
                 ignored[key] = "optimizer slot"
             else:
-                name = names.parse_keras_key(inner)
+                name = names_keras.parse_keras_key(inner)
                 sources.append(_Source(key, inner.split("/")[0], name, stored))
 
-        first = _first_numbers(sources, faults)
+        units = request.trunk.units
+        first = _first_numbers(sources, units, faults)
         raise_faults(path, faults)  # without the trunk, all further faults would be its echo
-        trunk, others = _assign(sources, first, faults)
+        trunk, others = _assign(sources, units, first, faults)
         after = _after_trunk(hdf5.read_names(layers, "layer_names"), trunk)
         tops = _tops(others, first, after, faults)
-        matched = _match(trunk, first, faults)
-        if head:
-            matched |= _classifier(others, faults)
+        shapes = request.shapes()
+        matched = _match(trunk, units, shapes, first, faults)
+        if request.head == "keep":
+            matched |= _classifier(others, request.trunk.features, faults)
         raise_faults(path, faults)
 
-        arrays = _read_arrays(matched, faults)
+        arrays = _read_arrays(matched, shapes, faults)
         raise_faults(path, faults)
     used = tuple(source.key for source in matched.values())
     ignored |= {key: reason for key, reason in tops.items() if key not in used}
     return Reading(arrays, used, ignored, KERAS_VARIANT)
 
 
-def _first_numbers(sources: Sequence[_Source], faults: list[str]) -> dict[str, int]:
+def _first_numbers(
+    sources: Sequence[_Source], units: Sequence[Unit], faults: list[str]
+) -> dict[str, int]:
     """The number of the trunk's first layer of each class; that there is none is a fault."""
     expected: dict[str, list[tuple[int, ...]]] = {
-        "conv2d": [unit.kernel_shape for unit in names.UNITS],
-        "batch_normalization": [(unit.outputs,) for unit in names.UNITS],
+        "conv2d": [unit.kernel_shape for unit in units],
+        "batch_normalization": [(unit.outputs,) for unit in units],
     }
     first: dict[str, int] = {}
     for kind, shapes in expected.items():
@@ -91,7 +102,7 @@ def _first_numbers(sources: Sequence[_Source], faults: list[str]) -> dict[str, i
             for source in sources
             if source.name and source.name.kind == kind and source.name.array in ("kernel", "beta")
         }
-        places = names.find_trunk(found, shapes)
+        places = names_keras.find_trunk(found, shapes)
         agree = places[0][1] if places else 0
         if agree < len(shapes) // 2:
             faults.append(
@@ -109,7 +120,10 @@ def _first_numbers(sources: Sequence[_Source], faults: list[str]) -> dict[str, i
 
 
 def _assign(
-    sources: Sequence[_Source], first: Mapping[str, int], faults: list[str]
+    sources: Sequence[_Source],
+    units: Sequence[Unit],
+    first: Mapping[str, int],
+    faults: list[str],
 ) -> tuple[dict[str, list[_Source]], list[_Source]]:
     """Our path -> its sources, for the layers of the trunk; and the sources in all other layers."""
     trunk: dict[str, list[_Source]] = {}
@@ -117,12 +131,12 @@ def _assign(
     for source in sources:
         name = source.name
         place = name.number - first[name.kind] if name else -1
-        if name is None or not 0 <= place < len(names.UNITS):
+        if name is None or not 0 <= place < len(units):
             others.append(source)
-        elif target := names.KERAS_ARRAYS[name.kind].get(name.array):
-            trunk.setdefault(target.format(names.UNITS[place].path), []).append(source)
+        elif target := names_keras.KERAS_ARRAYS[name.kind].get(name.array):
+            trunk.setdefault(target.format(units[place].path), []).append(source)
         else:
-            known = ", ".join(names.KERAS_ARRAYS[name.kind])
+            known = ", ".join(names_keras.KERAS_ARRAYS[name.kind])
             faults.append(f"{source.key}: found an unknown array, expected only {known}")
     return trunk, others
 
@@ -177,20 +191,23 @@ def _leaf(source: _Source) -> str:
 
 
 def _match(
-    trunk: Mapping[str, Sequence[_Source]], first: Mapping[str, int], faults: list[str]
+    trunk: Mapping[str, Sequence[_Source]],
+    units: Sequence[Unit],
+    shapes: names.Shapes,
+    first: Mapping[str, int],
+    faults: list[str],
 ) -> dict[str, _Source]:
     """Our path -> the one source that fills it, of the right shape and readable."""
-    shapes = names.trunk_shapes()
     has_gamma = any(path.endswith("/bn/scale") for path in trunk)
     matched: dict[str, _Source] = {}
-    for kind, targets in names.KERAS_ARRAYS.items():
+    for kind, targets in names_keras.KERAS_ARRAYS.items():
         for array, target in targets.items():
-            for place, unit in enumerate(names.UNITS):
+            for place, unit in enumerate(units):
                 path = target.format(unit.path)
                 found = trunk.get(path, [])
                 if len(found) == 1:
                     matched[path] = found[0]
-                    _check(found[0], shapes[path], faults)
+                    _check(path, found[0], shapes[path], faults)
                 elif found:
                     keys = " and ".join(source.key for source in found)
                     faults.append(f"{keys}: found {len(found)} arrays for {path}, expected one")
@@ -201,33 +218,27 @@ def _match(
     return matched
 
 
-def _classifier(others: Sequence[_Source], faults: list[str]) -> dict[str, _Source]:
-    """The head's two paths -> their sources; any other head, or none, is a fault."""
+def _classifier(others: Sequence[_Source], features: int, faults: list[str]) -> dict[str, _Source]:
+    """The head's two paths -> their sources; nothing where the head is anything else."""
     kernels = [source for source in others if _leaf(source) == "kernel"]
     biases = [source for source in others if _leaf(source) == "bias"]
-    if len(others) == 2 and kernels and biases and _parent(kernels[0]) == _parent(biases[0]):
-        kernel, bias = kernels[0], biases[0]
-        if len(bias.shape) == 1 and kernel.shape == (names.FEATURES, *bias.shape):
-            _check(kernel, kernel.shape, faults)
-            _check(bias, bias.shape, faults)
-            return {names.HEAD_KERNEL: kernel, names.HEAD_BIAS: bias}
-    keys = " and ".join(source.key for source in others) or "head"
-    faults.append(
-        f"{keys}: found no classifier to keep, expected one dense layer on the {names.FEATURES} "
-        "pooled features"
-    )
-    return {}
+    if len(others) != 2 or not kernels or not biases or _parent(kernels[0]) != _parent(biases[0]):
+        return {}
+    kernel, bias = kernels[0], biases[0]
+    if len(bias.shape) != 1 or not bias.shape[0] or kernel.shape != (features, *bias.shape):
+        return {}
+    _check(names.HEAD_KERNEL, kernel, kernel.shape, faults)
+    _check(names.HEAD_BIAS, bias, bias.shape, faults)
+    return {names.HEAD_KERNEL: kernel, names.HEAD_BIAS: bias}
 
 
-def _check(source: _Source, expected: tuple[int, ...], faults: list[str]) -> None:
-    if source.shape != expected:
-        faults.append(f"{source.key}: found shape {source.shape}, expected {expected}")
-        return
-    if fault := hdf5.storage_fault(source.stored):
+def _check(path: str, source: _Source, expected: tuple[int, ...], faults: list[str]) -> None:
+    fault = shape_fault(path, source.shape, expected) or hdf5.storage_fault(source.stored)
+    if fault:
         faults.append(f"{source.key}: {fault}")
 
 
-def _read_arrays(matched: Mapping[str, _Source], faults: list[str]) -> dict[str, np.ndarray]:
+def _read_arrays(matched: Mapping[str, _Source], shapes: names.Shapes, faults: list[str]) -> Arrays:
     """Our path -> values; BatchNorm scales that the file leaves out are one."""
     arrays: dict[str, np.ndarray] = {}
     for path, source in matched.items():
@@ -236,13 +247,10 @@ def _read_arrays(matched: Mapping[str, _Source], faults: list[str]) -> dict[str,
         except hdf5.DAMAGE as error:
             faults.append(f"{source.key}: found damage ({hdf5.damage(error)}), expected values")
             continue
-        if not np.isfinite(values).all():
-            n_bad = values.size - int(np.isfinite(values).sum())
-            faults.append(f"{source.key}: found {n_bad} values not finite, expected numbers")
-        elif path.endswith("/bn/var") and values.min() < 0:
-            faults.append(f"{source.key}: found a negative variance, expected none below 0")
+        if fault := value_fault(path, values):
+            faults.append(f"{source.key}: {fault}")
         arrays[path] = values
-    for path, shape in names.trunk_shapes().items():
+    for path, shape in shapes.items():
         if path.endswith("/bn/scale") and path not in arrays:
             arrays[path] = np.ones(shape, np.float32)
     return arrays

@@ -1,0 +1,68 @@
+"""The names of Keras' layers in its legacy .h5, and how they map to ours."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+# Keras' legacy .h5. A layer is a class name and a number that counts the layers of that class since
+# the session began, so the first of the trunk may be any number, and none where it would be 0.
+# TensorFlow 1.13 called its BatchNorm layers batch_normalization_v1.
+_KERAS_LAYER = re.compile(r"(conv2d|batch_normalization)(?:_v1)?(?:_(\d{1,9}))?")
+
+# Per class of layer: array name in the file -> our path, with the unit's to be filled in.
+KERAS_ARRAYS: dict[str, dict[str, str]] = {
+    "conv2d": {"kernel": "params/{}/conv/kernel"},
+    "batch_normalization": {
+        "gamma": "params/{}/bn/scale",  # absent where the layer has scale=False: ones
+        "beta": "params/{}/bn/bias",
+        "moving_mean": "batch_stats/{}/bn/mean",
+        "moving_variance": "batch_stats/{}/bn/var",
+    },
+}
+
+
+class KerasName(NamedTuple):
+    """A Keras layer's class (a key of `KERAS_ARRAYS`) and number, and one of its arrays."""
+
+    kind: str
+    number: int
+    array: str
+
+
+def parse_keras_key(key: str) -> KerasName | None:
+    """The Keras layer that a dataset belongs to, from its path in the file.
+
+    The outermost level that has a layer's name decides: a base nested in another model stands one
+    level deeper (`inception_v3/conv2d_5/kernel:0`), and TensorFlow 1 repeats a layer's name within
+    it, with a suffix (`conv2d_5/conv2d_5_1/kernel:0`). None where no level has one.
+    """
+    *levels, array = key.split("/")
+    for level in levels:
+        if match := _KERAS_LAYER.fullmatch(level):
+            return KerasName(match[1], int(match[2] or 0), array.removesuffix(":0"))
+    return None
+
+
+def find_trunk(
+    shapes: Mapping[int, tuple[int, ...]], expected: Sequence[tuple[int, ...]]
+) -> list[tuple[int, int]]:
+    """Where in a numbered series of layers the trunk begins.
+
+    Args:
+      shapes: layer number -> shape of its array.
+      expected: the trunk's shapes in creation order.
+
+    Returns:
+      (number of the trunk's first layer, how many of the expected shapes agree), best first; only
+      the best two, since what matters is how good the best is and whether it is alone.
+    """
+    places: dict[tuple[int, ...], list[int]] = {}
+    for place, shape in enumerate(expected):
+        places.setdefault(shape, []).append(place)
+    votes = Counter(
+        number - place for number, shape in shapes.items() for place in places.get(shape, ())
+    )
+    return votes.most_common(2)
