@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +40,17 @@ def write_trunk(
         add("batch_normalization", first_bn + i, "moving_variance", (unit.outputs,), i + 0.4)
         if scale:
             add("batch_normalization", first_bn + i, "gamma", (unit.outputs,), i + 0.5)
+
+
+@pytest.fixture(scope="session")
+def fuzz() -> Callable[..., dict[str, int]]:
+    """`fuzz.fuzz` of the module beside this one."""
+    spec = importlib.util.spec_from_file_location("fuzz", Path(__file__).with_name("fuzz.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.fuzz
 
 
 @pytest.fixture(scope="session")

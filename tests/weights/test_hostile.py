@@ -302,3 +302,11 @@ def test_values_cut_off(tmp_path: Path, plain_file: Path) -> None:
     at = content.index(len(content).to_bytes(8, "little"))
     path.write_bytes(cut[:at] + len(cut).to_bytes(8, "little") + cut[at + 8 :])
     assert_refused(path, [r"found damage|found a damaged"])
+
+
+def test_damaged_files_are_read_or_refused(
+    tmp_path: Path, new_file: Callable[..., Path], fuzz: Callable[..., dict[str, int]]
+) -> None:
+    counts = fuzz(new_file(), read, n=300, header=2048)
+    assert sum(counts.values()) == 300
+    assert counts["refused"] > 30

@@ -1,0 +1,80 @@
+"""Damage to files at random: what a reader makes of it is its weights or one clear error."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from thyrojax.errors import WeightsError
+
+MAX_SECONDS = 1.0
+
+
+def mutate(content: bytes, rng: np.random.Generator, header: int) -> bytes:
+    """One to four changes; half of them within the first or last `header` bytes."""
+    changed = bytearray(content)
+    for _ in range(int(rng.integers(1, 5))):
+        if not changed:
+            break
+        place = int(rng.integers(len(changed)))
+        if rng.random() < 0.5:
+            place = int(rng.integers(min(header, len(changed))))
+            place = place if rng.random() < 0.5 else len(changed) - 1 - place
+        length = int(rng.integers(1, 64))
+        kind = rng.integers(6)
+        if kind == 0:
+            changed[place] ^= 1 << int(rng.integers(8))
+        elif kind == 1:
+            changed[place : place + length] = bytes(rng.integers(0, 256, length, np.uint8))
+        elif kind == 2:
+            changed[place : place + length] = bytes([int(rng.choice([0, 0x7F, 0xFF]))] * length)
+        elif kind == 3:
+            del changed[place : place + length]
+        elif kind == 4:
+            changed[place:place] = changed[place : place + length]
+        else:
+            del changed[place:]
+    return bytes(changed)
+
+
+def fuzz(
+    path: Path,
+    read: Callable[[Path], object],
+    n: int,
+    seed: int = 0,
+    header: int = 4096,
+    target: Path | None = None,
+) -> dict[str, int]:
+    """Damages a small valid file `n` times and reads it each time.
+
+    Args:
+      path: the file to damage; `target` (default: `path` itself, restored at the end) is written.
+      read: of the whole format, given `target`'s path.
+      header: how many bytes at either end are hit most.
+
+    Returns:
+      How many reads ended with weights ("read") and with a WeightsError ("refused"); any other
+      exception is a bug and passes, as does a message of several lines or a read of over a second.
+    """
+    content = path.read_bytes()
+    target = target or path
+    rng = np.random.default_rng(seed)
+    counts = {"read": 0, "refused": 0}
+    try:
+        for i in range(n):
+            target.write_bytes(mutate(content, rng, header))
+            start = time.perf_counter()
+            try:
+                read(target)
+                counts["read"] += 1
+            except WeightsError as error:
+                assert "\n" not in str(error), f"mutation {i}: a message of several lines"
+                counts["refused"] += 1
+            seconds = time.perf_counter() - start
+            assert seconds < MAX_SECONDS, f"mutation {i}: {seconds:.1f} s"
+    finally:
+        target.write_bytes(content)
+    return counts
