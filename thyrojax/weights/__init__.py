@@ -4,7 +4,7 @@ Usable with `thyrojax.model` alone; what a format needs is imported where a file
 """
 
 from thyrojax.weights.catalog import CATALOG, fetch
-from thyrojax.weights.convert import Weights, locate, read, write
+from thyrojax.weights.store import Weights, locate, read, write
 from thyrojax.weights.network import fill, network_of, preprocess
 from thyrojax.weights.types import VARIANTS, Variant
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from thyrojax.shapes import Float, Num
 from thyrojax.weights import change, names
-from thyrojax.weights.convert import Tree, Weights
+from thyrojax.weights.store import Tree, Weights
 from thyrojax.weights.types import OWN_PREPROCESSING, PREPROCESSING, raise_faults
 
 HEADS = ("fc", "AuxLogits")  # parts that a network may have in its own size, or not at all
