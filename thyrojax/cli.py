@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from thyrojax.cli_weights import add_weights
 from thyrojax.data.sources import SOURCES
 from thyrojax.errors import ConfigError, ThyrojaxError
 from thyrojax.presets import fields_help, load_preset, override
@@ -165,12 +166,6 @@ def _features(args: argparse.Namespace) -> None:
     print(f"{args.out}: pool {shape[0]} x {shape[1]}")
 
 
-def _weights_fetch(args: argparse.Namespace) -> None:
-    from thyrojax import weights
-
-    print(weights.fetch(args.tag))
-
-
 # ---- the arguments
 
 
@@ -183,7 +178,7 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
     _add_data(commands)
     _add_learning(commands)
-    _add_weights(commands)
+    add_weights(commands, _add, Parser)
     return parser
 
 
@@ -302,19 +297,6 @@ def _add_learning(commands: Any) -> None:
     features.add_argument("--weights", required=True, metavar="TAG|FILE")
     features.add_argument("--images", type=Path, nargs="+", required=True, metavar="IMAGE")
     features.add_argument("--out", type=Path, required=True, metavar="F.npz")
-
-
-def _add_weights(commands: Any) -> None:
-    weights = commands.add_parser("weights", help="find and fetch weights")
-    actions = weights.add_subparsers(required=True, metavar="ACTION", parser_class=Parser)
-    fetch = _add(
-        actions,
-        "fetch",
-        _weights_fetch,
-        "Download weights into the cache, checksum verified, and print where they are.",
-        "thyrojax weights fetch imagenet",
-    )
-    fetch.add_argument("tag", metavar="TAG")
 
 
 if __name__ == "__main__":

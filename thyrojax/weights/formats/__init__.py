@@ -21,3 +21,8 @@ FORMATS = ("keras_h5",)
 def load(name: str) -> Any:
     """A format's module, imported where it is needed."""
     return importlib.import_module(f"thyrojax.weights.formats.{name}")
+
+
+def by_name(name: str) -> Any:
+    """The module whose NAME it is."""
+    return next(module for module in map(load, FORMATS) if name == module.NAME)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from flax.traverse_util import flatten_dict
 
 from thyrojax.errors import WeightsError
 from thyrojax.model import InceptionV3
-from thyrojax.weights import Weights, fill, read
+from thyrojax.weights import VARIANTS, Weights, compare, fill, network_of, read
+from thyrojax.weights.types import Arrays
 
 
 def shapes_of(network: InceptionV3, channels: int = 3) -> dict[str, Any]:
@@ -125,3 +127,39 @@ def test_network_with_other_parts_is_refused(weights: Weights) -> None:
         WeightsError, match=r"params/Mixed_8/kernel: found an array that the weights"
     ):
         fill(shapes, weights)
+
+
+def test_classifiers_of_another_class_count_are_replaced_and_their_trunk_kept(
+    new_arrays: Callable[..., Arrays],
+) -> None:
+    """Both of them: a new main head beside an old auxiliary one is a known mistake of others."""
+    arrays = new_arrays(classes=1000, aux=True)
+    given = Weights(
+        arrays, VARIANTS["slim"], "test", (), {}, Path("test"), "", depth_multiplier=0.05
+    )
+    network = InceptionV3(num_classes=2, aux_head=True, depth_multiplier=0.05)
+    variables, notes = fill(shapes_of(network), given)
+    assert notes == (
+        "fc: classifier fresh from seed 0, 1000 classes became 2",
+        "AuxLogits: classifier fresh from seed 0, 1000 classes became 2",
+    )
+    aux = variables["params"]["AuxLogits"]
+    assert aux["fc"]["kernel"].shape == (38, 2)
+    for unit in ("conv0", "conv1"):
+        kernel = arrays[f"params/AuxLogits/{unit}/conv/kernel"]
+        np.testing.assert_array_equal(aux[unit]["conv"]["kernel"], kernel)
+
+
+def test_weights_for_other_input_are_changed_to_the_networks_own(
+    new_arrays: Callable[..., Arrays],
+) -> None:
+    given = Weights(
+        new_arrays(), VARIANTS["gluon"], "test", (), {}, Path("test"), "", depth_multiplier=0.05
+    )
+    network, theirs = network_of(given)
+    ours, notes = fill(shapes_of(network), given)
+    assert notes == ("Conv2d_1a_3x3: changed from (x/255-mean)/std to x/127.5-1",)
+    changed = flatten_dict(ours, sep="/")
+    own = dataclasses.replace(given, arrays=changed, variant=VARIANTS["torchvision"])
+    assert theirs["params"].keys() == ours["params"].keys()
+    assert compare(given, own).verdict == "same function"
