@@ -1,8 +1,8 @@
 """The names of torchvision's and timm's state dicts, and how they map to ours.
 
-Both call a unit's arrays `Mixed_5b.branch1x1.conv.weight` (kernel, OIHW), `.bn.weight`, `.bn.bias`,
-`.bn.running_mean`, `.bn.running_var` and `.bn.num_batches_tracked`, and the classifiers `fc.weight`,
-`fc.bias`, `AuxLogits.fc.weight` and so on. pytorch-fid's network is built from the same class.
+Both call a unit's arrays `Mixed_5b.branch1x1.conv.weight` (kernel, OIHW), `.bn.weight`,
+`.bn.bias`, `.bn.running_mean`, `.bn.running_var`, `.bn.num_batches_tracked`, and the classifiers
+`fc.weight`, `fc.bias`, `AuxLogits.fc.weight` and so on. pytorch-fid has the same.
 """
 
 from __future__ import annotations
