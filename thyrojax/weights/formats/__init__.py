@@ -15,7 +15,7 @@ import importlib
 from typing import Any
 
 # In the order in which content is tried: those that look closest come first.
-FORMATS = ("keras_h5", "flax_safetensors", "timm")
+FORMATS = ("keras_h5", "flax_safetensors", "timm", "orbax")
 
 
 def load(name: str) -> Any:
