@@ -1,4 +1,4 @@
-"""The names of Keras' layers in its legacy .h5, and how they map to ours."""
+"""The names of Keras' layers and of their arrays, and how they map to ours."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
+
+from thyrojax.weights.graph import Unit
 
 # Keras' legacy .h5. A layer is a class name and a number that counts the layers of that class since
 # the session began, so the first of the trunk may be any number, and none where it would be 0.
@@ -41,9 +43,23 @@ def parse_keras_key(key: str) -> KerasName | None:
     """
     *levels, array = key.split("/")
     for level in levels:
-        if match := _KERAS_LAYER.fullmatch(level):
-            return KerasName(match[1], int(match[2] or 0), array.removesuffix(":0"))
+        if layer := parse_keras_layer(level):
+            return KerasName(*layer, array.removesuffix(":0"))
     return None
+
+
+def parse_keras_layer(name: str) -> tuple[str, int] | None:
+    """The class (a key of `KERAS_ARRAYS`) and number in a layer's name, None for other names."""
+    match = _KERAS_LAYER.fullmatch(name)
+    return (match[1], int(match[2] or 0)) if match else None
+
+
+def expected_shapes(units: Sequence[Unit]) -> dict[str, list[tuple[int, ...]]]:
+    """Per class of layer the shape of each one's kernel or beta, in the order of the units."""
+    return {
+        "conv2d": [unit.kernel_shape for unit in units],
+        "batch_normalization": [(unit.outputs,) for unit in units],
+    }
 
 
 def find_trunk(

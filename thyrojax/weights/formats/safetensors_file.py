@@ -18,6 +18,7 @@ from thyrojax.weights.types import DESCRIPTION_KEY, MAX_DESCRIPTION_BYTES
 MAX_HEADER_BYTES = 2**24  # of a network of this kind it takes some 60 kB
 # safetensors' names of types that can be weights, and of one that counts.
 TYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64", "I64": "int64"}
+WRITTEN = {"float32": "F32", "int64": "I64"}
 
 
 def keys(path: Path) -> list[str]:
@@ -85,11 +86,26 @@ def description(metadata: Mapping[str, str]) -> str:
     return metadata.get(DESCRIPTION_KEY, "")[: MAX_DESCRIPTION_BYTES + 1]
 
 
-def write(path: Path, arrays: Mapping[str, np.ndarray], metadata: dict[str, str]) -> None:
-    """Writes arrays in a fixed order, aligned."""
-    from safetensors.numpy import save_file
+def write(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
+    """Writes arrays one by one, in their order.
 
-    save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, path, metadata)
+    By hand, since the library's own writer puts the metadata in another order each time.
+    """
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    end = 0
+    for name, array in arrays.items():
+        begin, end = end, end + array.nbytes
+        header[name] = {
+            "dtype": WRITTEN[array.dtype.name],
+            "shape": list(array.shape),
+            "data_offsets": [begin, end],
+        }
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # so that the arrays are aligned
+    with path.open("xb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for array in arrays.values():
+            file.write(np.ascontiguousarray(array).data)
 
 
 def _line(error: BaseException) -> str:
