@@ -57,13 +57,13 @@ def read(path: Path, request: Request) -> Reading:
 
 def write(path: Path, arrays: Arrays, variant: Variant, metadata: Mapping[str, Any]) -> list[str]:
     """Writes what `load_state_dict(load_file(FILE), strict=True)` takes."""
-    state: dict[str, np.ndarray] = {}
-    for ours, array in arrays.items():
-        key = names_torch.to_torch(ours)
-        state[key] = names_torch.values_to_torch(array)
-        if key.endswith("running_var"):
-            counter = key.replace("running_var", names_torch.COUNTER)
-            state[counter] = np.zeros((), np.int64)
+    given = {names_torch.to_torch(path): array for path, array in arrays.items()}
+    counters = [
+        key.replace("running_var", names_torch.COUNTER) for key in given if "running_var" in key
+    ]
+    # The counters first: eight bytes each, so that they lie at multiples of eight.
+    state: dict[str, np.ndarray] = dict.fromkeys(counters, np.zeros((), np.int64))
+    state |= {key: names_torch.values_to_torch(array) for key, array in given.items()}
     text = describe(arrays, variant, metadata)
     safetensors_file.write(path, state, {"format": "pt", DESCRIPTION_KEY: text})
     return []
