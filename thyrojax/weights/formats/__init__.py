@@ -15,7 +15,16 @@ import importlib
 from typing import Any
 
 # In the order in which content is tried: those that look closest come first.
-FORMATS = ("keras_h5", "flax_safetensors", "timm", "orbax")
+FORMATS = (
+    "keras_h5",
+    "keras_weights",
+    "keras_zip",
+    "flax_safetensors",
+    "timm",
+    "orbax",
+    "torchvision",
+    "fid",
+)
 
 
 def load(name: str) -> Any:
