@@ -114,7 +114,7 @@ def add_classifier(file: h5py.File) -> None:
 
 def test_classifier_is_kept_unless_it_is_to_be_dropped(changed: Change) -> None:
     path = changed(add_classifier)
-    assert set(read(path, head="drop").ignored.values()) == {"foreign head: dense layer"}
+    assert set(read(path, head="drop").ignored.values()) == {"classifier: not asked for"}
     weights = read(path)
     assert not weights.ignored
     np.testing.assert_array_equal(weights.params["fc"]["kernel"], np.full((2048, 5), 0.25, "f4"))

@@ -10,7 +10,7 @@ import math
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,7 @@ MAX_DEPTH = 12
 MAX_CHUNK_BYTES = 2**26  # the largest kernel of Inception-v3 takes 6.2 MB
 MAX_CHUNKS = 4096  # of one array
 MAX_ATTRIBUTE_BYTES = 2**20
+MAX_LOOKED_AT = 200  # names of a file that are looked at to tell its layout
 
 # HDF5's numbers of the filters that it brings along.
 DEFLATE, SHUFFLE, CHECKSUM = 1, 2, 3
@@ -67,13 +68,40 @@ def recognises(path: Path) -> bool:
     return False
 
 
+def has_level(path: Path, level: str) -> bool:
+    """Whether the first names in a file, in alphabetical order, have a level of some name.
+
+    False where the file is damaged.
+    """
+    import h5py
+
+    seen = 0
+
+    def look(name: str) -> bool | None:
+        nonlocal seen
+        seen += 1
+        if level in name.split("/"):
+            return True
+        return False if seen == MAX_LOOKED_AT else None
+
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return bool(file.visit(look))
+    except DAMAGE:
+        return False
+
+
 def damage(error: BaseException) -> str:
     """The HDF5 library's complaint on one line."""
     return " ".join(str(error).strip("'\"").split()) or type(error).__name__
 
 
-def open_file(path: Path) -> h5py.File:
+def open_file(path: Path, content: BinaryIO | None = None) -> h5py.File:
     """Opens a file for reading.
+
+    Args:
+      path: of the file, for messages too.
+      content: what is in it, where it is part of another file.
 
     Raises:
       WeightsError: the file is cut off, or its beginning is damaged.
@@ -81,6 +109,8 @@ def open_file(path: Path) -> h5py.File:
     import h5py
 
     try:
+        if content is not None:
+            return h5py.File(content, "r")
         return h5py.File(path, "r", locking=False)
     except DAMAGE as error:
         raise WeightsError(
@@ -148,7 +178,7 @@ def storage_fault(stored: Stored) -> str | None:
 
 
 def _storage_fault(array: h5py.Dataset, shape: tuple[int, ...], dtype: np.dtype) -> str | None:
-    if dtype.kind != "f" or dtype.itemsize > 8:
+    if (dtype.kind != "f" or dtype.itemsize > 8) and not _is_bfloat16(array):
         return f"found values of type {dtype}, expected floats"
     if array.is_virtual or array.external:
         return "found values kept in another file, expected them in this one"
@@ -165,6 +195,11 @@ def _storage_fault(array: h5py.Dataset, shape: tuple[int, ...], dtype: np.dtype)
     if DEFLATE in filters and _expands_beyond(array, limit):
         return f"found a chunk that expands beyond its {limit} bytes, expected a sound one"
     return None
+
+
+def _is_bfloat16(array: h5py.Dataset) -> bool:
+    """Whether an array holds Google's 16-bit floats, as Keras 3 keeps them: as two bytes each."""
+    return array.dtype == np.dtype("V2") and array.attrs.get("dtype") == "bfloat16"
 
 
 def _expands_beyond(array: h5py.Dataset, limit: int) -> bool:
@@ -187,13 +222,15 @@ def read_floats(stored: Stored) -> np.ndarray:
     Raises:
       OSError, RuntimeError, ...: one of DAMAGE, where the file is damaged at that place.
     """
+    if stored.dtype.kind == "V":  # bfloat16 is the upper half of a float32
+        return (stored.dataset[()].view("<u2").astype(np.uint32) << 16).view(np.float32)
     values = np.empty(stored.shape, np.float32)
     stored.dataset.read_direct(values)
     return values
 
 
 def read_names(group: h5py.Group, attribute: str) -> list[str]:
-    """A list of names from an attribute, which Keras splits into `NAME0`, `NAME1`.. where long.
+    """A list of names, or one text, from an attribute; Keras splits long ones: `NAME0`, `NAME1`..
 
     Empty where there is none, or none of a sensible size and type.
     """
