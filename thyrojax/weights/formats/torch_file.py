@@ -11,7 +11,7 @@ import mmap
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -34,7 +34,7 @@ ReadStorage = Callable[[Storage], np.ndarray]
 
 def is_archive(path: Path) -> bool:
     """Whether it is a zip archive with a torch pickle in it."""
-    return bool(_pickle_names(path))
+    return bool(_pickle_names(_names(path)))
 
 
 def is_torchscript(path: Path) -> bool:
@@ -60,8 +60,8 @@ def _names(path: Path) -> list[str]:
         return []
 
 
-def _pickle_names(path: Path) -> list[str]:
-    return [name for name in _names(path) if name.count("/") == 1 and name.endswith("/data.pkl")]
+def _pickle_names(names: Iterable[str]) -> list[str]:
+    return [name for name in names if name.count("/") == 1 and name.endswith("/data.pkl")]
 
 
 def read(path: Path) -> tuple[Any, ReadStorage]:
@@ -86,7 +86,7 @@ def _read_archive(path: Path) -> tuple[Any, ReadStorage]:
         if len(infos) > MAX_ENTRIES:
             raise Refused(f"found an archive of {len(infos)} entries, expected some 600")
         entries = {info.filename: info for info in infos}
-        pickles = [name for name in entries if name in _pickle_names(path)]
+        pickles = _pickle_names(entries)
         if len(entries) != len(infos) or len(pickles) != 1:
             raise Refused("found entries of the same name in the archive, expected each once")
         base = pickles[0].removesuffix("data.pkl")
