@@ -24,6 +24,7 @@ FORMATS = (
     "orbax",
     "torchvision",
     "fid",
+    "tflite",
 )
 
 
