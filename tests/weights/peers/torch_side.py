@@ -122,6 +122,8 @@ def main(folder):
         else:
             randomise(network)
             save(network, job, folder / job["save"])
+        if job["make"] == "timm":
+            network.aux_logits = False  # else computed in evaluation too, at 299 px only
         x = images[job["images"]].astype(np.float64)
         x = (x / 255 - MEAN) / DEVIATION if job["preprocessing"] == "imagenet" else x / 127.5 - 1
         pooled = []
