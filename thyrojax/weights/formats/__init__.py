@@ -22,9 +22,11 @@ FORMATS = (
     "flax_safetensors",
     "timm",
     "orbax",
+    "torchscript",
     "torchvision",
     "fid",
     "tflite",
+    "slim",
 )
 
 
