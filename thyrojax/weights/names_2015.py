@@ -1,7 +1,7 @@
 """The names of the graph of 2015 (`classify_image_graph_def.pb`), which its ports keep.
 
-Layers are counted within their scope: `conv`, `conv_1`, and so on; blocks are `mixed` to `mixed_10`,
-their branches `tower`, `tower_1`, `tower_2`, and what forks within a branch is under `mixed` again.
+Layers are counted within their scope: `conv`, `conv_1`, and so on; blocks are `mixed` to
+`mixed_10`, their branches `tower`, `tower_1`, `tower_2`, and a fork within one is `mixed` again.
 """
 
 from __future__ import annotations

@@ -1,14 +1,15 @@
 """TorchScript archives: NVIDIA's translation of the FID network, and torchvision's class itself.
 
-Read as data: the archive's pickle holds the modules' attributes; its code is not looked at. NVIDIA's
-`inception-2015-12-05.pt` (of StyleGAN and clean-fid) has the layer names of the graph of 2015 under
-`layers`, and the classifier of 1008 classes as `output`. What it calls the arrays within a layer is
-not published; they are told by their rank and by `mean`, `var` and `beta` or `bias` in their names.
+Read as data: the archive's pickle holds the modules' attributes; its code is not looked at. The
+archive `inception-2015-12-05.pt` of StyleGAN and clean-fid has the layer names of the graph of 2015
+under `layers`, and the classifier of 1008 classes as `output`. What it calls the arrays in a layer
+is not published; they are told by their rank and by `mean`, `var`, `beta` and so on in their names.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +108,8 @@ def _rename_2015(
     raise_faults(path, faults)
     for unit in units:  # the layers of 2015 have no scale
         scale = names_torch.to_torch(f"params/{unit.path}/bn/scale")
-        ones = Tensor((unit.outputs,), "float32", lambda n=unit.outputs: np.ones(n, np.float32))
-        renamed.setdefault(scale, ones)
+        ones = partial(np.ones, unit.outputs, np.float32)
+        renamed.setdefault(scale, Tensor((unit.outputs,), "float32", ones))
     return renamed, sources, ignored
 
 
