@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from thyrojax.weights.formats import torchvision
+from thyrojax.weights.formats import torch_file, torchvision
 from thyrojax.weights.types import Arrays, Reading, Request, Variant
 
 NAME = "fid"
@@ -23,7 +23,7 @@ CHANNELS = (3,)
 
 def recognises(path: Path) -> bool:
     """Whether torch saved it, with 1008 classes or as we write it."""
-    return torchvision.is_torch(path) and torchvision.is_fid(path)
+    return torch_file.kind(path) in ("archive", "stream") and torchvision.is_fid(path)
 
 
 def read(path: Path, request: Request) -> Reading:

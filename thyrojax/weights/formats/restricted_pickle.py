@@ -1,239 +1,199 @@
 """Pickles from strangers, read as data: tensors and plain containers are built, nothing is run.
 
-A pickle is a program that may name any function of any module and call it. This reader knows a
-short list of names, most of them for stand-ins of its own; every other name ends the reading. Of
-torch's names see `torch/_utils.py` and `torch/serialization.py`.
+A pickle is a program that may name any function of any module and call it. Python's own reader can
+be kept from that, but not from what plain data can do: hash a million nested tuples until the
+process dies, copy a list a thousand times, fill memory with empty lists. So this is a machine of
+its own for the instructions that torch writes. It imports nothing, calls nothing but the functions
+of `pickle_names`, hashes nothing but text, and its steps are counted.
 """
 
 from __future__ import annotations
 
 import io
 import pickle
-from collections import OrderedDict
-from dataclasses import dataclass
-from typing import Any, BinaryIO, ClassVar
+import struct
+from typing import Any, BinaryIO
 
-MAX_PICKLE_BYTES = 2**26  # without the tensors' values; of Inception-v3 it takes some 100 kB
+from thyrojax.weights.formats import pickle_names
+from thyrojax.weights.formats.pickle_names import Opaque, Refused, Table
 
-# What damaged or hostile pickles make of the machine that reads them.
-DAMAGE = (
-    pickle.UnpicklingError,
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    EOFError,
-    OverflowError,
-    UnicodeError,
-    RecursionError,
-    NotImplementedError,
-    ImportError,
-)
+MAX_PICKLE_BYTES = 2**24  # without the tensors' values; of Inception-v3 it takes some 100 kB
+MAX_STEPS = 2**18  # of Inception-v3 some 30,000, with its optimizer three times that
+MAX_INTEGER_BYTES = 16  # the largest that torch writes is its magic number of ten
+MAX_NAME_BYTES = 256
 
-STORAGES = {
-    "FloatStorage": "float32",
-    "DoubleStorage": "float64",
-    "HalfStorage": "float16",
-    "BFloat16Storage": "bfloat16",
-    "LongStorage": "int64",
-    "IntStorage": "int32",
-    "ShortStorage": "int16",
-    "CharStorage": "int8",
-    "ByteStorage": "uint8",
-    "BoolStorage": "bool",
-    "UntypedStorage": "uint8",
-}
-DTYPES = {
-    "float32": "float32",
-    "float64": "float64",
-    "float16": "float16",
-    "bfloat16": "bfloat16",
-    "int64": "int64",
-    "int32": "int32",
-}
-# Of these a checkpoint may have objects beside its tensors: settings, logs, schedules. They are
-# replaced by something inert. Names end in a dot where all of a package is meant.
-HARMLESS = (
-    "argparse.Namespace",
-    "collections.Counter",
-    "collections.defaultdict",
-    "datetime.",
-    "lightning.",
-    "lightning_fabric.",
-    "ml_collections.",
-    "numpy.",
-    "omegaconf.",
-    "pathlib.",
-    "pytorch_lightning.",
-    "torch.device",
-    "torch.optim.",
-    "yacs.",
-)
+# Instruction -> how the number or the length that follows it is written.
+_NUMBERS = {
+    pickle.BININT: "<i", pickle.BININT1: "<B", pickle.BININT2: "<H", pickle.BINFLOAT: ">d",
+}  # fmt: skip
+_TEXTS = {
+    pickle.BINUNICODE: "<I", pickle.SHORT_BINUNICODE: "<B", pickle.BINUNICODE8: "<Q",
+    pickle.BINSTRING: "<I", pickle.SHORT_BINSTRING: "<B",
+}  # fmt: skip
+_BYTES = {pickle.BINBYTES: "<I", pickle.SHORT_BINBYTES: "<B", pickle.BINBYTES8: "<Q"}
+_INTEGERS = {pickle.LONG1: "<B", pickle.LONG4: "<I"}
+_PUTS = {pickle.BINPUT: "<B", pickle.LONG_BINPUT: "<I"}
+_GETS = {pickle.BINGET: "<B", pickle.LONG_BINGET: "<I"}
+_TUPLES = {pickle.TUPLE1: 1, pickle.TUPLE2: 2, pickle.TUPLE3: 3}
+_VALUES = {pickle.NONE: None, pickle.NEWTRUE: True, pickle.NEWFALSE: False, pickle.EMPTY_TUPLE: ()}
 
 
-class Refused(ValueError):
-    """A pickle that names something which is not plain data."""
+class _Machine:
+    """Reads one pickle from where a file stands, and no byte more."""
 
-
-@dataclass(frozen=True)
-class Storage:
-    """Where a tensor's values are: a key of the archive, of so many elements."""
-
-    dtype: str
-    key: str
-    n: int
-
-
-@dataclass(frozen=True)
-class StoredTensor:
-    """A tensor whose values have not been read. Offset and strides count elements."""
-
-    storage: Storage
-    dtype: str
-    offset: int
-    size: tuple[int, ...]
-    stride: tuple[int, ...]
-
-
-class Opaque:
-    """Stands for an object that is of no use here. `name` is its class's."""
-
-    name = ""
-
-    def __new__(cls, *_: Any, **__: Any) -> Opaque:
-        return super().__new__(cls)
-
-    def append(self, _: Any) -> None: ...
-
-    def extend(self, _: Any) -> None: ...
-
-    def __setitem__(self, _: Any, __: Any) -> None: ...
-
-
-class Module(Opaque):
-    """A TorchScript module or object: its attributes in the order of their definition."""
-
-    attributes: dict[str, Any]
-
-
-def _rebuild_tensor(
-    storage: Any, offset: Any, size: Any, stride: Any, *rest: Any, dtype: str | None = None
-) -> StoredTensor:
-    whole = (offset, *size, *stride)
-    if not isinstance(storage, Storage) or not all(type(n) is int and n >= 0 for n in whole):
-        raise Refused("found a tensor that is made of something else than a storage and numbers")
-    return StoredTensor(storage, dtype or storage.dtype, offset, tuple(size), tuple(stride))
-
-
-def _rebuild_tensor_v3(*args: Any) -> StoredTensor:
-    # (storage, offset, size, stride, requires_grad, hooks, dtype, metadata)
-    if len(args) < 7 or not isinstance(args[6], str):
-        raise Refused("found a tensor without a type")
-    return _rebuild_tensor(*args[:4], dtype=args[6])
-
-
-def _rebuild_parameter(data: Any, *_: Any) -> Any:
-    return data
-
-
-def _as_tuple(values: Any = ()) -> tuple[Any, ...]:
-    return tuple(values)
-
-
-def _as_list(values: Any = ()) -> list[Any]:
-    return list(values)
-
-
-KNOWN: dict[str, Any] = {
-    "collections.OrderedDict": OrderedDict,
-    "builtins.set": _as_list,
-    "__builtin__.set": _as_list,
-    "torch._utils._rebuild_tensor": _rebuild_tensor,
-    "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
-    "torch._utils._rebuild_tensor_v3": _rebuild_tensor_v3,
-    "torch._utils._rebuild_parameter": _rebuild_parameter,
-    "torch._utils._rebuild_parameter_with_state": _rebuild_parameter,
-    "torch.Size": _as_tuple,
-    **{f"torch.{name}": name for name in DTYPES},
-    **{f"torch.jit._pickle.build_{kind}list": _as_list for kind in ("int", "bool", "double")},
-    "torch.jit._pickle.build_tensorlist": _as_list,
-}
-
-
-class _Limited:
-    """A file of which only so many bytes may be asked for at once and in all."""
-
-    def __init__(self, file: BinaryIO, limit: int) -> None:
+    def __init__(self, file: BinaryIO) -> None:
         self.file = file
-        self.left = limit
+        self.left = MAX_PICKLE_BYTES
+        self.stack: list[Any] = []
+        self.marks: list[int] = []
+        self.memo: dict[int, Any] = {}
 
-    def _take(self, data: bytes) -> bytes:
-        self.left -= len(data)
-        if self.left <= 0:
+    def take(self, n: int) -> bytes:
+        self.left -= n
+        if self.left < 0:
             raise Refused(f"found a pickle of more than {MAX_PICKLE_BYTES} bytes")
+        data = self.file.read(n)
+        if len(data) != n:
+            raise Refused("found the end of the pickle in its middle")
         return data
 
-    def read(self, n: int = -1) -> bytes:
-        return self._take(self.file.read(self.left if n < 0 else min(n, self.left)))
+    def number(self, layout: str) -> Any:
+        return struct.unpack(layout, self.take(struct.calcsize(layout)))[0]
 
-    def readline(self) -> bytes:
-        return self._take(self.file.readline(self.left))
+    def line(self) -> str:
+        text = self.file.readline(MAX_NAME_BYTES)
+        self.left -= len(text)
+        if not text.endswith(b"\n"):
+            raise Refused("found a name that does not end")
+        return text[:-1].decode()
 
+    def above_mark(self) -> list[Any]:
+        mark = self.marks.pop()
+        items = self.stack[mark:]
+        del self.stack[mark:]
+        return items
 
-class _Unpickler(pickle._Unpickler):
-    """The pure Python reader: its memo is a dict, so that an index that lies costs nothing."""
+    def run(self) -> Any:
+        for _ in range(MAX_STEPS):
+            code = self.take(1)
+            if code == pickle.STOP:
+                return self.stack.pop()
+            self.step(code)
+        raise Refused(f"found a pickle of more than {MAX_STEPS} steps")
 
-    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
-    stack: list[Any]
+    def step(self, code: bytes) -> None:
+        push = self.stack.append
+        if code in _PUTS:
+            self.memo[self.number(_PUTS[code])] = self.stack[-1]
+        elif code in _GETS:
+            push(self.memo[self.number(_GETS[code])])
+        elif code in _NUMBERS:
+            push(self.number(_NUMBERS[code]))
+        elif code in _TEXTS:
+            # Python 2 writes bytes as text.
+            push(self.take(self.number(_TEXTS[code])).decode(errors="replace"))
+        elif code in _VALUES:
+            push(_VALUES[code])
+        elif code == pickle.MARK:
+            self.marks.append(len(self.stack))
+        elif code == pickle.TUPLE:
+            push(tuple(self.above_mark()))
+        elif code in _TUPLES:
+            items = tuple(self.stack[-_TUPLES[code] :])
+            del self.stack[-_TUPLES[code] :]
+            push(items)
+        elif code in (pickle.REDUCE, pickle.NEWOBJ):
+            arguments = self.stack.pop()
+            push(pickle_names.make(self.stack.pop(), arguments))
+        elif code == pickle.GLOBAL:
+            push(pickle_names.known(self.line(), self.line()))
+        elif code == pickle.BINPERSID:
+            push(pickle_names.storage(self.stack.pop()))
+        else:
+            self.rare_step(code)
 
-    def find_class(self, module: str, name: str) -> Any:
-        full = f"{module}.{name}"
-        if full in KNOWN:
-            return KNOWN[full]
-        if name in STORAGES and module in ("torch", "torch.storage", "torch.cuda"):
-            return Storage(STORAGES[name], "", 0)
-        if module == "__torch__" or module.startswith("__torch__."):
-            return type("Module", (Module,), {"name": full})
-        if any(full == known or full.startswith(known) for known in HARMLESS):
-            return type("Opaque", (Opaque,), {"name": full})
-        raise Refused(f"found a pickle that asks for {full}, expected tensors and plain containers")
+    def rare_step(self, code: bytes) -> None:
+        push, pop = self.stack.append, self.stack.pop
+        if code == pickle.MEMOIZE:
+            self.memo[len(self.memo)] = self.stack[-1]
+        elif code == pickle.EMPTY_DICT:
+            push(Table())
+        elif code in (pickle.EMPTY_LIST, pickle.EMPTY_SET):
+            push([])
+        elif code == pickle.FROZENSET:
+            push(self.above_mark())
+        elif code == pickle.SETITEM:
+            value, key = pop(), pop()
+            self.add_items([key, value])
+        elif code == pickle.SETITEMS:
+            self.add_items(self.above_mark())
+        elif code == pickle.APPEND:
+            self.add([pop()])
+        elif code in (pickle.APPENDS, pickle.ADDITEMS):
+            self.add(self.above_mark())
+        elif code == pickle.BUILD:
+            state = pop()
+            pickle_names.build(self.stack[-1], state)
+        elif code == pickle.STACK_GLOBAL:
+            name, module = pop(), pop()
+            if not isinstance(name, str) or not isinstance(module, str):
+                raise Refused("found a name that is no text")
+            push(pickle_names.known(module[:MAX_NAME_BYTES], name[:MAX_NAME_BYTES]))
+        elif code == pickle.NEWOBJ_EX:
+            named, arguments = pop(), pop()
+            push(pickle_names.make(pop(), arguments))
+            pickle_names.build(self.stack[-1], named)
+        elif code in _BYTES:
+            push(self.take(self.number(_BYTES[code])))
+        elif code in _INTEGERS:
+            n = self.number(_INTEGERS[code])
+            if n > MAX_INTEGER_BYTES:
+                raise Refused(f"found a whole number of {n} bytes")
+            push(int.from_bytes(self.take(n), "little", signed=True))
+        elif code == pickle.POP:
+            pop()
+        elif code == pickle.POP_MARK:
+            self.above_mark()
+        elif code == pickle.DUP:
+            push(self.stack[-1])
+        elif code == pickle.PROTO:
+            self.take(1)
+        elif code == pickle.FRAME:
+            self.take(8)  # a hint of how much to read ahead
+        else:
+            raise Refused(f"found the instruction {code!r}, which torch never writes")
 
-    def persistent_load(self, pid: Any) -> Storage:
-        # ("storage", type, key, location, number of elements[, view])
-        valid = isinstance(pid, tuple) and len(pid) >= 5 and pid[0] == "storage"
-        if not valid or not isinstance(pid[1], Storage) or type(pid[4]) is not int or pid[4] < 0:
-            raise Refused("found a reference to something else than a storage")
-        if len(pid) > 5 and pid[5] is not None:
-            raise Refused("found a view of a storage, as old versions of torch saved it")
-        return Storage(pid[1].dtype, str(pid[2]), pid[4])
+    def add(self, items: list[Any]) -> None:
+        target = self.stack[-1]
+        if isinstance(target, Opaque):
+            target.parts += items
+        elif isinstance(target, list):
+            target += items
+        else:
+            raise Refused("found items for something that is no list")
 
-    def _load_build(self) -> None:
-        stack = self.stack
-        state = stack.pop()
-        target = stack[-1]
-        if isinstance(target, Module):
-            target.attributes = dict(state) if isinstance(state, dict) else {}
-        elif type(target) is OrderedDict and isinstance(state, dict):
-            vars(target).update(state)  # a state dict's `_metadata`
-        elif not isinstance(target, Opaque):
-            raise Refused("found a state for something that has none")
-
-    def _refuse(self) -> None:
-        raise Refused("found an instruction that no file of weights needs")
-
-    dispatch[pickle.BUILD[0]] = _load_build
-    for _code in (pickle.BYTEARRAY8, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER, pickle.EXT1):
-        dispatch[_code[0]] = _refuse
-    for _code in (pickle.EXT2, pickle.EXT4):
-        dispatch[_code[0]] = _refuse
+    def add_items(self, items: list[Any]) -> None:
+        target = self.stack[-1]
+        if len(items) % 2 or not isinstance(target, Opaque | Table):
+            raise Refused("found keys and values for something that is no dict")
+        if isinstance(target, Opaque):
+            target.parts += items
+            return
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            pickle_names.put(target, key, value)
 
 
 def load(file: BinaryIO | bytes) -> Any:
-    """The next pickle of a file, as plain containers, `StoredTensor`, `Module` and `Opaque`.
+    """The next pickle of a file: numbers, text, lists, tuples, `Table`, `StoredTensor`, `Module`
+    and `Opaque`. Containers may contain themselves.
 
     Raises:
-      One of DAMAGE: `Refused` where it names anything else; others where it is damaged.
+      Refused: one line: damage, or anything that is not plain data.
     """
     stream = io.BytesIO(file) if isinstance(file, bytes) else file
-    return _Unpickler(_Limited(stream, MAX_PICKLE_BYTES + 1), encoding="utf-8").load()
+    try:
+        return _Machine(stream).run()
+    except Refused:
+        raise
+    except (IndexError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise Refused(f"found a damaged pickle ({type(error).__name__})") from None

@@ -1,24 +1,24 @@
 """State dicts of torchvision's `inception_v3`, as torch saved them; timm's `.bin` and `.pth` too.
 
-With or without the auxiliary head, under any one prefix (`module.`), as the file itself or within a
-training checkpoint. torchvision's published weights were trained at +-1, which its class restores
-from mean and deviation (`transform_input`); so does whoever loads a file written here.
+With or without the auxiliary head, under any one prefix (`module.`), as the file itself or anywhere
+within a training checkpoint. torchvision's published weights were trained at +-1, which its class
+restores from mean and deviation (`transform_input`); so does whoever loads a file written here.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from thyrojax.errors import WeightsError
 from thyrojax.weights import names_torch
 from thyrojax.weights.formats import torch_file, torch_write
-from thyrojax.weights.formats.restricted_pickle import StoredTensor
-from thyrojax.weights.state_dict import FIRST, Tensor, assemble, find_prefix
+from thyrojax.weights.formats.pickle_names import Table
+from thyrojax.weights.state_dict import Tensor, assemble, find_prefix
 from thyrojax.weights.types import (
     DESCRIPTION_KEY,
     VARIANTS,
@@ -28,7 +28,6 @@ from thyrojax.weights.types import (
     Variant,
     describe,
     parse_description,
-    raise_faults,
 )
 
 NAME = "torchvision"
@@ -37,33 +36,35 @@ ENDING = ".pth"
 NATIVE = ("padded", "average")
 CHANNELS = (3,)
 
-# Where training checkpoints keep the network; the last few an average of it.
-PLAIN = ("state_dict", "model_state_dict", "model", "net", "network", "params", "module")
-AVERAGES = ("model_ema", "state_dict_ema", "ema", "ema_state_dict", "params_ema")
-
 FID_CLASSES = 1008
 
+# Parts of a path under which a checkpoint keeps an average of the network over its training
+# (timm's `state_dict_ema`, `model_ema`), and those under which it keeps no network.
+_AVERAGE = re.compile(r"(^|[._])(ema|averaged?|swa|shadow|teacher)([._]|$)", re.IGNORECASE)
+_OPTIMIZER = re.compile(r"(^|[._])(optim\w*|exp_avg\w*|momentum\w*|grads?)([._]|$)", re.IGNORECASE)
 
-def is_torch(path: Path) -> bool:
-    """Whether torch saved it: an archive without code, or the stream of before 1.6."""
-    archive = torch_file.is_archive(path) and not torch_file.is_torchscript(path)
-    return archive or torch_file.is_old_stream(path)
+
+class Checkpoint(NamedTuple):
+    """The one network of a file; `ignored` and `notes` as of a `Reading`."""
+
+    tensors: dict[str, Tensor]
+    ignored: dict[str, str]
+    notes: tuple[str, ...]
+    variant: Variant
+    metadata: dict[str, Any]
 
 
 def recognises(path: Path) -> bool:
-    """Whether torch saved it, and it is not the FID network's."""
-    return is_torch(path) and not is_fid(path)
+    """Whether torch saved it as data, and it is not the FID network's."""
+    return torch_file.kind(path) in ("archive", "stream") and not is_fid(path)
 
 
 def is_fid(path: Path) -> bool:
     """Whether the file says that its last block has a max pool, or has the classes of 2015."""
     try:
-        found, read_storage = torch_file.read(path)
-        state, _, _ = _find_state(path, found)
-        variant, _ = _variant(path, state, _tensors(state, read_storage, {}))
+        return open_checkpoint(path).variant.last_pool == "max"
     except WeightsError:
         return False
-    return variant.last_pool == "max"
 
 
 def read(path: Path, request: Request) -> Reading:
@@ -73,73 +74,58 @@ def read(path: Path, request: Request) -> Reading:
       WeightsError: a pickle that asks for anything but plain data, a damaged file, or every fault
         of the state dict, on one line.
     """
-    found, read_storage = torch_file.read(path)
-    state, ignored, notes = _find_state(path, found)
-    tensors = _tensors(state, read_storage, ignored)
-    variant, metadata = _variant(path, state, tensors)
-    assembled = assemble(path, tensors, request)
-    return Reading(
-        assembled.arrays,
-        assembled.used,
-        ignored | assembled.ignored,
-        variant,
-        metadata,
-        tuple(notes),
-    )
+    found = open_checkpoint(path)
+    done = assemble(path, found.tensors, request)
+    ignored = found.ignored | done.ignored
+    return Reading(done.arrays, done.used, ignored, found.variant, found.metadata, found.notes)
 
 
-def _tensors(
-    state: Mapping[Any, Any], read_storage: torch_file.ReadStorage, ignored: dict[str, str]
-) -> dict[str, Tensor]:
-    tensors: dict[str, Tensor] = {}
-    for key, value in state.items():
-        if isinstance(value, StoredTensor):
-            tensors[str(key)] = torch_file.tensor(value, read_storage)
-        else:
-            ignored[str(key)] = "no tensor"
-    return tensors
+def open_checkpoint(path: Path) -> Checkpoint:
+    """Finds the network in a file of torch's, and what it says of itself.
+
+    Raises:
+      WeightsError: as `torch_file.read`; or a description that cannot be read.
+    """
+    saved = torch_file.read(path)
+    tensors, ignored = saved.tensors(), dict(saved.tree.others)
+    notes = _choose(tensors, ignored)
+    variant, metadata = _variant(path, saved.root, tensors)
+    return Checkpoint(tensors, ignored, tuple(notes), variant, metadata)
+
+
+def _choose(tensors: dict[str, Tensor], ignored: dict[str, str]) -> list[str]:
+    """Moves the networks that are averages of another, and what is like one, to `ignored`.
+
+    Where several are left, the reader says so.
+    """
+    prefixes = find_prefix(tensors)
+    slots = [prefix for prefix in prefixes if _OPTIMIZER.search(prefix)]
+    averages = [prefix for prefix in prefixes if _AVERAGE.search(prefix) and prefix not in slots]
+    plain = [prefix for prefix in prefixes if prefix not in slots + averages]
+    notes = []
+    if not plain and len(averages) == 1:
+        notes.append(f"network: {averages[0]!r}, an average over training, is all the file has")
+        averages = []
+    elif len(plain) == 1:
+        notes += [f"network: taken from {plain[0]!r}, not from {other!r}" for other in averages]
+    for others, reason in ((averages, "another copy of the network"), (slots, "optimizer slot")):
+        for key in [key for key in tensors if key.startswith(tuple(others))]:
+            ignored[key] = reason
+            del tensors[key]
+    return notes
 
 
 def _variant(
-    path: Path, state: Mapping[Any, Any], tensors: Mapping[str, Tensor]
+    path: Path, root: Any, tensors: Mapping[str, Tensor]
 ) -> tuple[Variant, dict[str, Any]]:
-    sizes = [tensor.shape for key, tensor in tensors.items() if key.endswith("fc.bias")]
-    implied = VARIANTS["fid" if sizes == [(FID_CLASSES,)] else "torchvision"]
-    about = getattr(state, "_metadata", None)
-    text = about.get(DESCRIPTION_KEY, "") if isinstance(about, Mapping) else ""
+    classes = {tensor.shape for key, tensor in tensors.items() if key.endswith("fc.bias")}
+    implied = VARIANTS["fid" if classes == {(FID_CLASSES,)} else "torchvision"]
+    about = root.attributes.get("_metadata") if isinstance(root, Table) else None
+    text = about.get(DESCRIPTION_KEY) if isinstance(about, Table) else None
     try:
         return parse_description(text if isinstance(text, str) else "", implied)
     except ValueError as error:
         raise WeightsError(f"{path}: _metadata {DESCRIPTION_KEY}: {error}") from None
-
-
-def _find_state(path: Path, found: Any) -> tuple[Mapping[Any, Any], dict[str, str], list[str]]:
-    """The state dict, why the rest of the checkpoint is left out, and what to know."""
-    if not isinstance(found, Mapping):
-        kind = getattr(found, "name", type(found).__name__)
-        raise_faults(path, [f"found an object of {kind}, expected a state dict"])
-    if _is_state(found):
-        return found, {}, []
-    places = [name for name in (*PLAIN, *AVERAGES) if name in found and _is_state(found[name])]
-    if not places:
-        keys = ", ".join(str(key) for key in list(found)[:6]) or "nothing"
-        raise_faults(path, [f"found {keys}, expected a state dict with a {FIRST}"])
-    chosen = places[0]
-    ignored = {
-        str(key): "another copy of the network" if key in places else "not the network"
-        for key in found
-        if key != chosen
-    }
-    notes = [f"network: taken from {chosen!r}, not from {name!r}" for name in places[1:]]
-    if chosen in AVERAGES:
-        notes.append(f"network: {chosen!r}, an average over training, is all that the file has")
-    return found[chosen], ignored, notes
-
-
-def _is_state(value: Any) -> bool:
-    return isinstance(value, Mapping) and bool(
-        find_prefix({key: None for key in value if isinstance(key, str)})
-    )
 
 
 def write(path: Path, arrays: Arrays, variant: Variant, metadata: Mapping[str, Any]) -> list[str]:
@@ -148,7 +134,7 @@ def write(path: Path, arrays: Arrays, variant: Variant, metadata: Mapping[str, A
     The network to load it into: `inception_v3(weights=None, num_classes=N, aux_logits=...)`, with
     `fc = torch.nn.Identity()` for weights without a classifier.
     """
-    state: OrderedDict[str, np.ndarray] = OrderedDict()
+    state: dict[str, np.ndarray] = {}
     versions: dict[str, Any] = {"": {"version": 1}}
     for ours, array in arrays.items():
         key = names_torch.to_torch(ours)
