@@ -3,7 +3,8 @@
 The format (flatbuffers.dev, "FlatBuffer internals"): all numbers are little-endian; a table begins
 with the distance back to its vtable, which holds for each field, by number, how far from the
 table's beginning it stands (0: not there); vectors, strings and other tables stand elsewhere, at a
-distance forward from the field. Distances are unsigned, so nothing can contain itself.
+distance forward from the field. Distances to what a table holds are unsigned, so that nothing can
+contain itself.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ import numpy as np
 
 MAX_TABLES = 20_000  # in one vector
 MAX_TEXT_BYTES = 4096
+MAX_FIELDS = 32  # more are not asked for
 
 _LENGTH = struct.Struct("<I")
 _BACK = struct.Struct("<i")
-_SHORT = struct.Struct("<H")
+_VTABLE = struct.Struct("<H")
 
 
 def _unpack(form: struct.Struct, data: memoryview, place: int) -> int:
@@ -30,7 +32,7 @@ def _unpack(form: struct.Struct, data: memoryview, place: int) -> int:
 
 @dataclass(frozen=True)
 class Table:
-    """A table: `data` is the whole file, `place` where the table begins.
+    """A table: `data` is the whole file, `place` where the table begins, `offsets` its vtable.
 
     Every method raises ValueError (found and expected) where the file is damaged. A field that is
     absent gives the default, None or nothing.
@@ -38,18 +40,16 @@ class Table:
 
     data: memoryview
     place: int
+    offsets: tuple[int, ...]
 
     def _field(self, number: int) -> int | None:
-        vtable = self.place - _unpack(_BACK, self.data, self.place)
-        entry = 4 + 2 * number
-        if entry + 2 > _unpack(_SHORT, self.data, vtable):
-            return None
-        offset = _unpack(_SHORT, self.data, vtable + entry)
+        offset = self.offsets[number] if number < len(self.offsets) else 0
         return self.place + offset if offset else None
 
     def _target(self, number: int) -> int | None:
-        field = self._field(number)
-        return None if field is None else field + _unpack(_LENGTH, self.data, field)
+        offset = self.offsets[number] if number < len(self.offsets) else 0
+        field = self.place + offset
+        return field + _unpack(_LENGTH, self.data, field) if offset else None
 
     def number(self, number: int, form: str, default: int = 0) -> int:
         """A whole number stored as `struct` calls it: "b", "B", "i", "I", "q", "Q" or "?"."""
@@ -58,7 +58,7 @@ class Table:
 
     def table(self, number: int) -> Table | None:
         target = self._target(number)
-        return None if target is None else Table(self.data, target)
+        return None if target is None else table_at(self.data, target)
 
     def tables(self, number: int) -> Iterator[Table]:
         """A vector of tables."""
@@ -69,7 +69,7 @@ class Table:
         if length > MAX_TABLES:
             raise ValueError(f"found {length} tables in a row, expected at most {MAX_TABLES}")
         for place in range(target + 4, target + 4 + 4 * length, 4):
-            yield Table(self.data, place + _unpack(_LENGTH, self.data, place))
+            yield table_at(self.data, place + _unpack(_LENGTH, self.data, place))
 
     def values(self, number: int, dtype: str) -> np.ndarray:
         """A vector of numbers, as a view into the file; empty where there is none."""
@@ -102,6 +102,18 @@ def view(data: memoryview, place: int, size: int) -> np.ndarray:
     return np.frombuffer(data, np.uint8, size, place)
 
 
+def table_at(data: memoryview, place: int) -> Table:
+    """The table that stands at a byte of the file.
+
+    Raises:
+      ValueError: it is damaged.
+    """
+    vtable = place - _unpack(_BACK, data, place)
+    n_fields = max(0, _unpack(_VTABLE, data, vtable) - 4) // 2
+    offsets = view(data, vtable + 4, 2 * min(n_fields, MAX_FIELDS)).view("<u2")
+    return Table(data, place, tuple(offsets.tolist()))
+
+
 def root(data: memoryview) -> Table:
     """The table that a file begins with."""
-    return Table(data, _unpack(_LENGTH, data, 0))
+    return table_at(data, _unpack(_LENGTH, data, 0))

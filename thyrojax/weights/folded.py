@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
 
 import numpy as np
 
@@ -34,12 +33,8 @@ SMALL_KERNEL = 0.03
 _FIRST_SCALE = "params/Conv2d_1a_3x3/bn/scale"
 
 Affine = tuple[np.ndarray, np.ndarray]  # scale and offset
-
-
-class Floats(Protocol):
-    """The values of a constant in float32; of a bias, the layer that it belongs to matters."""
-
-    def __call__(self, key: str, layer: Layer | None = None) -> np.ndarray: ...
+# (key, layer=None): the values of a constant in float32; `layer` is what it is the bias of.
+Floats = Callable[..., np.ndarray]
 
 
 def fill(

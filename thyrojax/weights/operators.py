@@ -40,6 +40,7 @@ class Node:
       border: of a pad with zeros, how many before and after along each axis.
       axes: of a mean or a concatenation.
       activation: computed on the result: "" for none, "relu" or another's name.
+      clamped: the result is stored as numbers that stand for nothing below zero.
     """
 
     kind: Kind
@@ -53,6 +54,7 @@ class Node:
     border: tuple[tuple[int, int], ...] = ()
     axes: tuple[int, ...] = ()
     activation: str = ""
+    clamped: bool = False
 
 
 @dataclass(frozen=True, eq=False)

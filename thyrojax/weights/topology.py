@@ -192,6 +192,7 @@ class _Walk:
                     return None
                 rectified = True
             if node.kind == "convolution":
+                rectified = rectified or (node.clamped and not steps)
                 return self._convolution(unit, node, steps, passed, rectified)
             if step is not None:
                 steps.insert(0, step)

@@ -86,7 +86,8 @@ class _Source:
                 with np.errstate(all="ignore"):
                     return values.astype(np.float32)
             if layer is not None and values.dtype.itemsize >= 4:
-                inputs = self._model.tensors[layer.node.inputs[0]].scales
+                source = self._model.tensors.get(layer.node.inputs[0])
+                inputs = source.scales if source else np.empty(0, np.float32)
                 kernel = self._model.tensors[layer.kernel].scales
                 if len(inputs) != 1 or kernel.shape not in ((1,), values.shape):
                     raise ValueError(
@@ -139,7 +140,7 @@ def _stored_input(model: Model, found: Found) -> tuple[folded.Affine | None, boo
     quantised = [
         node.outputs[0]
         for node in model.graph.nodes
-        if node.kind == "same" and node.inputs[0] == found.input
+        if node.kind == "same" and node.inputs[:1] == (found.input,)
     ]
     for key in (found.input, *quantised):
         tensor = model.tensors.get(key)

@@ -62,6 +62,7 @@ ACTIVATION_FIELDS: dict[Kind, int] = {
     "multiply": 0,
     "divide": 0,
 }
+NO_OPTIONS = Table(memoryview(b""), 0, ())
 DTYPES = {0: "<f4", 1: "<f2", 2: "<i4", 3: "u1", 4: "<i8", 7: "<i2", 9: "i1", 10: "<f8"}
 
 
@@ -217,23 +218,20 @@ def _nodes(
         if code >= len(codes):
             raise ValueError(f"found operator code {code}, expected one of {len(codes)}")
         name, kind = codes[code]
-        if not waiting.isdisjoint(inputs) or not waiting.issuperset(outputs) or not outputs:
+        missing = not outputs or "" in outputs
+        if missing or not waiting.isdisjoint(inputs) or not waiting.issuperset(outputs):
             raise ValueError(
                 f"{name} ({', '.join(outputs)}): found a tensor used before it is made, or made "
-                "twice, expected operators in order"
+                "twice or not at all, expected operators in order"
             )
         waiting.difference_update(outputs)
         inputs = tuple(stored.get(key, key) for key in inputs)
         if kind == "same" and inputs and inputs[0] in constants:
             stored[outputs[0]] = inputs[0]
             continue
-        options = table.table(4) or Table(memoryview(_NO_FIELDS), 4)
+        options = table.table(4) or NO_OPTIONS
         nodes.append(_node(name, kind, inputs, outputs, options, by_key))
     return tuple(nodes)
-
-
-# A table without fields, for operators without options: a vtable of its own size, and the way back.
-_NO_FIELDS = bytes([4, 0, 4, 0, 4, 0, 0, 0])
 
 
 def _node(
@@ -252,8 +250,7 @@ def _node(
         more["strides"] = (options.number(2, "i"), options.number(1, "i"))
     if kind == "convolution":
         more["dilations"] = (options.number(5, "i", 1), options.number(4, "i", 1))
-        if not more["activation"] and _starts_at_zero(tensors[outputs[0]]):
-            more["activation"] = "relu"
+        more["clamped"] = _starts_at_zero(tensors[outputs[0]])
     elif kind in ("average pool", "max pool"):
         more["window"] = (options.number(4, "i"), options.number(3, "i"))
     elif kind == "concatenation":
@@ -272,7 +269,7 @@ def _node(
 
 
 def _starts_at_zero(tensor: Tensor) -> bool:
-    """Whether a quantised tensor holds nothing below zero: a ReLU without an operator."""
+    """Whether a quantised tensor holds nothing below zero, which is as good as a ReLU."""
     if tensor.dtype is None or tensor.dtype.kind not in "iu" or len(tensor.zero_points) != 1:
         return False
     return int(tensor.zero_points[0]) == np.iinfo(tensor.dtype).min
