@@ -27,6 +27,7 @@ FORMATS = (
     "fid",
     "tflite",
     "slim",
+    "slim_frozen",
 )
 
 
