@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,32 +65,55 @@ def assemble(path: Path, tensors: Mapping[str, Tensor], request: Request) -> Ass
     shapes |= head
     ignored |= {prefix + key: reason for key, reason in reasons.items()}
 
-    faults: list[str] = []
-    wanted = {names_torch.to_torch(path): path for path in shapes}
+    wanted = {prefix + names_torch.to_torch(target): target for target in shapes}
+    unknown = []
     for key in inner:
         if key.endswith("." + names_torch.COUNTER):
             ignored.setdefault(prefix + key, "counter of BatchNorm's training steps")
-        elif key not in wanted and key not in reasons:
-            faults.append(f"{prefix}{key}: found an unknown key, expected none")
+        elif prefix + key not in wanted and key not in reasons:
+            unknown.append(prefix + key)
+    return Assembled(read_all(path, tensors, wanted, shapes, unknown), tuple(wanted), ignored)
+
+
+def read_all(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    wanted: Mapping[str, str],
+    shapes: names.Shapes,
+    unknown: Iterable[str],
+) -> Arrays:
+    """Our arrays from tensors, each of which is checked before its values are read.
+
+    Args:
+      path: for messages.
+      tensors: key -> tensor, in torch's layout.
+      wanted: key -> our path.
+      shapes: our path -> our shape.
+      unknown: keys that should not be there.
+
+    Raises:
+      WeightsError: as `assemble`.
+    """
+    faults = [f"{key}: found an unknown key, expected none" for key in unknown]
     for key, target in wanted.items():
-        if key not in inner:
-            faults.append(f"{prefix}{key}: found none, expected it for {target}")
-        elif fault := _tensor_fault(inner[key], target, shapes[target]):
-            faults.append(f"{prefix}{key}: {fault}")
+        if key not in tensors:
+            faults.append(f"{key}: found none, expected it for {target}")
+        elif fault := _tensor_fault(tensors[key], target, shapes[target]):
+            faults.append(f"{key}: {fault}")
     raise_faults(path, faults)
 
     arrays: Arrays = {}
     for key, target in wanted.items():
         try:
-            values = inner[key].read()
+            values = tensors[key].read()
         except ValueError as error:
-            faults.append(f"{prefix}{key}: {error}")
+            faults.append(f"{key}: {error}")
             continue
         arrays[target] = names_torch.values_from_torch(values.astype(np.float32, copy=False))
         if fault := value_fault(target, arrays[target]):
-            faults.append(f"{prefix}{key}: {fault}")
+            faults.append(f"{key}: {fault}")
     raise_faults(path, faults)
-    return Assembled(arrays, tuple(prefix + key for key in wanted), ignored)
+    return arrays
 
 
 def _tensor_fault(tensor: Tensor, target: str, shape: tuple[int, ...]) -> str | None:
