@@ -41,6 +41,17 @@ class Stored(NamedTuple):
     shape: tuple[int, ...]
     dtype: np.dtype
 
+    def fault(self) -> str | None:
+        """`storage_fault`."""
+        return storage_fault(self)
+
+    def floats(self) -> np.ndarray:
+        """`read_floats`, whose complaints become one ValueError."""
+        try:
+            return read_floats(self)
+        except DAMAGE as error:
+            raise ValueError(f"found damage ({damage(error)}), expected values") from None
+
 
 @dataclass(frozen=True, eq=False)
 class Inventory:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from thyrojax.weights import names, names_keras
-from thyrojax.weights.formats import hdf5
 from thyrojax.weights.graph import Unit
 from thyrojax.weights.types import (
     Arrays,
@@ -22,6 +21,23 @@ from thyrojax.weights.types import (
 )
 
 MAX_CLASSES = 2**15  # ImageNet's larger set has 21,841
+
+
+class Stored(Protocol):
+    """An array of a file, not yet read."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def fault(self) -> str | None:
+        """Why it cannot be read; None where it can."""
+
+    def floats(self) -> np.ndarray:
+        """Its values as float32.
+
+        Raises:
+          ValueError: found and expected, where the file is damaged there.
+        """
 
 
 class Source(NamedTuple):
@@ -40,7 +56,7 @@ class Source(NamedTuple):
     group: str
     array: str
     name: names_keras.KerasName | None
-    stored: hdf5.Stored
+    stored: Stored
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -224,7 +240,7 @@ def _classifier(others: Sequence[Source], features: int) -> dict[str, Source]:
 
 
 def _check(path: str, source: Source, expected: tuple[int, ...], faults: list[str]) -> None:
-    fault = shape_fault(path, source.shape, expected) or hdf5.storage_fault(source.stored)
+    fault = shape_fault(path, source.shape, expected) or source.stored.fault()
     if fault:
         faults.append(f"{source.key}: {fault}")
 
@@ -234,9 +250,9 @@ def _read_arrays(matched: Mapping[str, Source], shapes: names.Shapes, faults: li
     arrays: dict[str, np.ndarray] = {}
     for path, source in matched.items():
         try:
-            values = hdf5.read_floats(source.stored)
-        except hdf5.DAMAGE as error:
-            faults.append(f"{source.key}: found damage ({hdf5.damage(error)}), expected values")
+            values = source.stored.floats()
+        except ValueError as error:
+            faults.append(f"{source.key}: {error}")
             continue
         if fault := value_fault(path, values):
             faults.append(f"{source.key}: {fault}")
