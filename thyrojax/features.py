@@ -10,10 +10,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from thyrojax.errors import DataError
 from thyrojax.files import write_whole
+from thyrojax.images import load_colour_image
 from thyrojax.model import InceptionV3, normalise
-from thyrojax.shapes import Array, Float, Num, PyTree, UInt8
+from thyrojax.shapes import Array, Float, Num, PyTree
 
 FEATURE_SIZE = 299  # the size that the weights were trained at
 BATCH = 16
@@ -64,28 +64,6 @@ def pooled_features(
     return np.concatenate(pools)
 
 
-def load_colour_image(path: Path) -> UInt8[np.ndarray, "height width 3"]:
-    """An image file as RGB, resized to 299x299 (bilinear, half-pixel, not antialiased).
-
-    Raises:
-      DataError: the file is missing or cannot be decoded.
-    """
-    import cv2
-
-    try:
-        encoded = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise DataError(f"{path}: found {error.strerror}, expected an image") from None
-    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB) if encoded.size else None
-    if image is None:
-        raise DataError(f"{path}: found a file that cannot be decoded, expected an image")
-    if image.shape[:2] == (FEATURE_SIZE, FEATURE_SIZE):
-        return image
-    size = (FEATURE_SIZE, FEATURE_SIZE)
-    resized = cv2.resize(image.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
-    return resized.round().astype(np.uint8)
-
-
 def write_features(name: str, images: Sequence[Path], out: Path) -> tuple[int, int]:
     """Writes `pool` float32 [n, 2048] and `names` [n] of image files as an .npz.
 
@@ -95,7 +73,7 @@ def write_features(name: str, images: Sequence[Path], out: Path) -> tuple[int, i
     Raises:
       WeightsError, DataError: the weights or an image cannot be used; nothing is written then.
     """
-    frames = np.stack([load_colour_image(path) for path in images])
+    frames = np.stack([load_colour_image(path, FEATURE_SIZE) for path in images])
     pool = pooled_features(*load_network(name), frames)
     content = io.BytesIO()
     np.savez(content, pool=pool, names=np.asarray([str(path) for path in images]))

@@ -15,7 +15,8 @@ import numpy as np
 
 from thyrojax.errors import WeightsError
 from thyrojax.weights import change, formats, names
-from thyrojax.weights.catalog import CATALOG, fetch
+from thyrojax.weights.catalog import CATALOG
+from thyrojax.weights.fetching import fetch
 from thyrojax.weights.types import (
     VARIANTS,
     Arrays,
