@@ -6,11 +6,12 @@ filters from plug-ins are refused; references are not followed; what is not aske
 
 from __future__ import annotations
 
+import io
 import math
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -107,7 +108,7 @@ def damage(error: BaseException) -> str:
     return " ".join(str(error).strip("'\"").split()) or type(error).__name__
 
 
-def open_file(path: Path, content: BinaryIO | None = None) -> h5py.File:
+def open_file(path: Path, content: io.BytesIO | None = None) -> h5py.File:
     """Opens a file for reading.
 
     Args:

@@ -23,6 +23,7 @@ MAX_BYTES = 2**23  # Inception-v3's takes some 260 kB
 MAX_LAYERS = 5000
 MAX_DEPTH = 12
 AVERAGE_POOLS = 9  # of the network, at stride 1
+DEFAULT_EPSILON = 1e-3  # of Keras' BatchNormalization
 ONE, THREE = [1, 1], [3, 3]
 
 # What may follow the trunk's last BatchNorm in the order of layers where the head is one dense
@@ -114,14 +115,13 @@ def read_variant(
             "model: found a description that disagrees with the arrays on BatchNorm's gamma, "
             "expected either all with it or all without"
         )
-    epsilons = {repr(layer.settings.get("epsilon", 1e-3)): layer.settings for layer in norms}
-    epsilon = next(iter(epsilons.values())).get("epsilon", 1e-3)
-    variant = replace(KERAS_VARIANT, pooling=pooling, last_pool=last_pool, epsilon=epsilon)
-    if len(epsilons) > 1 or variant.fault():
+    epsilons = {repr(layer.settings.get("epsilon", DEFAULT_EPSILON)) for layer in norms}
+    epsilon = norms[0].settings.get("epsilon", DEFAULT_EPSILON)
+    if len(epsilons) > 1 or not isinstance(epsilon, float) or not 0 < epsilon < 1:
         found = ", ".join(sorted(epsilons)[:3])
-        faults.append(f"model: found epsilon {found}, expected one number between 0 and 1")
-        return KERAS_VARIANT
-    return variant
+        faults.append(f"model: found epsilon {found:.100}, expected one number between 0 and 1")
+        epsilon = DEFAULT_EPSILON
+    return replace(KERAS_VARIANT, pooling=pooling, last_pool=last_pool, epsilon=epsilon)
 
 
 def _pools(layers: Sequence[Layer], faults: list[str]) -> tuple[Pooling, LastPool]:

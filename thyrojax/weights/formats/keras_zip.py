@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import io
 import json
-import struct
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ import numpy as np
 
 from thyrojax.errors import WeightsError
 from thyrojax.weights import names
-from thyrojax.weights.formats import hdf5, keras_config, keras_h5, keras_vars
+from thyrojax.weights.formats import hdf5, keras_config, keras_h5, keras_vars, zip_directory
 from thyrojax.weights.keras_graph import Layer, model_layers
 from thyrojax.weights.types import (
     DESCRIPTION_KEY,
@@ -39,18 +37,8 @@ CHANNELS = (1, 3)
 
 WEIGHTS, MODEL, METADATA = "model.weights.h5", "config.json", "metadata.json"
 MAX_EXPANSION = 10  # of the arrays; floats deflate by a tenth, unused optimizer slots more
-MAX_DIRECTORY_BYTES = 2**20
 WRITTEN_AS = "3.9.0"  # version of Keras whose layout it is; later ones are the same in it
 WRITTEN_ON = (1980, 1, 1, 0, 0, 0)  # the zip's earliest, so that equal networks are equal files
-
-_LOCAL, _END, _END_64 = b"PK\x03\x04", b"PK\x05\x06", b"PK\x06\x07"
-_END_BYTES, _COMMENT_BYTES = 22, 2**16
-
-# What Python's zip reader makes of damage.
-_DAMAGE = (
-    zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, NotImplementedError, EOFError,
-    ValueError, KeyError, IndexError, OverflowError, OSError,
-)  # fmt: skip
 
 
 def recognises(path: Path) -> bool:
@@ -58,11 +46,7 @@ def recognises(path: Path) -> bool:
     if not path.is_file():
         return False
     with path.open("rb") as file:
-        start = file.read(100)
-    if not start.startswith(_LOCAL) or len(start) < 30:
-        return False
-    name = start[30 : 30 + int.from_bytes(start[26:28], "little")]
-    return name in (WEIGHTS.encode(), MODEL.encode(), METADATA.encode())
+        return zip_directory.first_name(file.read(100)) in (WEIGHTS, MODEL, METADATA)
 
 
 def read(path: Path, request: Request) -> Reading:
@@ -74,13 +58,14 @@ def read(path: Path, request: Request) -> Reading:
     """
     contents, others = _unpack(path)
     faults: list[str] = []
-    try:
-        layers = keras_config.parse(contents[MODEL].getvalue())
-    except ValueError as error:
-        faults.append(f"{MODEL}: {error}")
+    layers: list[keras_config.Layer] = []
     description = ""
     try:
-        metadata = json.loads(contents[METADATA].getvalue()) if METADATA in contents else {}
+        layers = keras_config.parse(contents[MODEL])
+    except ValueError as error:
+        faults.append(f"{MODEL}: {error}")
+    try:
+        metadata = json.loads(contents.get(METADATA, b"{}"))
         if isinstance(metadata, dict) and DESCRIPTION_KEY in metadata:
             description = json.dumps(metadata[DESCRIPTION_KEY])
     except (ValueError, RecursionError):
@@ -90,82 +75,32 @@ def read(path: Path, request: Request) -> Reading:
     ignored[MODEL] = "description of the model: only its layers' names and options were looked at"
     if METADATA in contents:
         ignored[METADATA] = "date and version"
-    with hdf5.open_file(path, contents[WEIGHTS]) as file:
+    # The stream shares the bytes, so that they are in memory once.
+    with hdf5.open_file(path, io.BytesIO(contents[WEIGHTS])) as file:
         return keras_vars.read(path, file, request, layers, description, ignored)
 
 
-def _unpack(path: Path) -> tuple[dict[str, io.BytesIO], list[str]]:
+def _unpack(path: Path) -> tuple[dict[str, bytes], list[str]]:
     """The contents of the files that matter, and the names of the others."""
-    _check_directory(path)
     try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            _check_entries(path, entries)
-            contents = {
-                entry.filename: _read_entry(archive, entry)
-                for entry in entries
-                if entry.filename in (WEIGHTS, MODEL, METADATA)
+        with path.open("rb") as file:
+            entries = zip_directory.list_entries(file)
+            missing = [name for name in (WEIGHTS, MODEL) if name not in entries]
+            if missing:
+                raise ValueError(f"found no {' and no '.join(missing)}, expected both")
+            limits = {
+                MODEL: keras_config.MAX_BYTES,
+                METADATA: MAX_DESCRIPTION_BYTES,
+                WEIGHTS: MAX_EXPANSION * entries[WEIGHTS].packed,
             }
-    except _DAMAGE as error:
-        raise WeightsError(
-            f"{path}: found a damaged zip ({hdf5.damage(error)}), expected a whole one"
-        ) from None
-    return contents, [entry.filename for entry in entries if entry.filename not in contents]
-
-
-def _check_directory(path: Path) -> None:
-    """Bounds the zip's list of files, which Python reads whole whatever its size."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        file.seek(max(0, size - _END_BYTES - _COMMENT_BYTES))
-        tail = file.read()
-    end = tail.rfind(_END)
-    if end < 0 or len(tail) - end < _END_BYTES:
-        raise WeightsError(f"{path}: found a zip that is cut off, expected a whole one")
-    (listed,) = struct.unpack_from("<L", tail, end + 12)
-    if listed > MAX_DIRECTORY_BYTES or tail[max(0, end - 20) :].startswith(_END_64):
-        raise WeightsError(
-            f"{path}: found a zip whose list of files takes {listed} bytes, expected at most "
-            f"{MAX_DIRECTORY_BYTES}"
-        )
-
-
-def _check_entries(path: Path, entries: list[zipfile.ZipInfo]) -> None:
-    faults: list[str] = []
-    limits = {MODEL: keras_config.MAX_BYTES, METADATA: MAX_DESCRIPTION_BYTES}
-    for name in (WEIGHTS, MODEL):
-        n = sum(entry.filename == name for entry in entries)
-        if n != 1:
-            faults.append(f"{name}: found {n} files of this name, expected one")
-    if sum(entry.filename == METADATA for entry in entries) > 1:
-        faults.append(f"{METADATA}: found several files of this name, expected one")
-    for entry in entries:
-        if entry.filename not in (WEIGHTS, MODEL, METADATA):
-            continue
-        limit = limits.get(entry.filename, MAX_EXPANSION * entry.compress_size)
-        if entry.flag_bits & 1:
-            faults.append(f"{entry.filename}: found it encrypted, expected it plain")
-        elif entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            faults.append(
-                f"{entry.filename}: found compression {entry.compress_type}, expected none or "
-                "deflate"
-            )
-        elif entry.file_size > limit:
-            faults.append(
-                f"{entry.filename}: found {entry.file_size} bytes from {entry.compress_size}, "
-                f"expected at most {limit}"
-            )
-    raise_faults(path, faults)
-
-
-def _read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> io.BytesIO:
-    """The contents, of which the zip's reader gives no more than the size that was checked."""
-    content = io.BytesIO()
-    with archive.open(entry) as file:
-        while piece := file.read(2**20):
-            content.write(piece)
-    content.seek(0)
-    return content
+            contents = {
+                name: zip_directory.read_entry(file, entries[name], limit)
+                for name, limit in limits.items()
+                if name in entries
+            }
+    except ValueError as error:
+        raise WeightsError(f"{path}: {error}") from None
+    return contents, [name for name in entries if name not in contents]
 
 
 def write(path: Path, arrays: Arrays, variant: Variant, metadata: Mapping[str, Any]) -> list[str]:
