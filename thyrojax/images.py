@@ -10,8 +10,13 @@ from thyrojax.errors import DataError
 from thyrojax.shapes import UInt8
 
 
-def load_colour_image(path: Path, size: int) -> UInt8[np.ndarray, "size size 3"]:
+def load_colour_image(
+    path: Path, size: int, square: bool = False
+) -> UInt8[np.ndarray, "size size 3"]:
     """An image file as RGB, resized to `size` px (bilinear, half-pixel, not antialiased).
+
+    Args:
+      square: cuts the central square out of it first, so that nothing changes its shape.
 
     Raises:
       DataError: the file is missing or cannot be decoded.
@@ -28,6 +33,11 @@ def load_colour_image(path: Path, size: int) -> UInt8[np.ndarray, "size size 3"]
         image = None
     if image is None:
         raise DataError(f"{path}: found a file that cannot be decoded, expected an image")
+    if square:
+        height, width = image.shape[:2]
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        image = image[top : top + side, left : left + side]
     if image.shape[:2] == (size, size):
         return image
     resized = cv2.resize(image.astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR)

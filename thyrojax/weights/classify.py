@@ -33,8 +33,9 @@ class Guess:
 def classify(weights: Weights, images: Sequence[Path], top: int = 5) -> list[list[Guess]]:
     """The likeliest classes of image files, likeliest first, by the weights' own classifier.
 
-    Each is resized to the size that the file's metadata states (`input_size` or that of an export),
-    else 299x299, whatever its shape, and made grey for weights that take grey images.
+    Of each the central square is resized to the size that the file's metadata states (`input_size`
+    or that of an export), else 299x299; and made grey for weights that take grey images. The
+    publishers' evaluations keep the shape of things too, but take seven eighths of the square.
 
     Args:
       top: how many classes, all where there are fewer.
@@ -84,7 +85,7 @@ def _input_size(weights: Weights) -> int:
 def _load(path: Path, size: int, channels: int) -> UInt8[np.ndarray, "size size channels"]:
     import cv2
 
-    image = load_colour_image(path, size)
+    image = load_colour_image(path, size, square=True)
     if channels == 1:
         return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
     return image
