@@ -2,7 +2,7 @@
 
 The file `pt_inception-2015-12-05-6726825d.pth`: torchvision's names, 1008 classes and no auxiliary
 head. Average pools do not count padding, and the last block has a max pool. A file is told by its
-1008 classes; where those are cut off, `variant="fid"` must say it.
+1008 classes; where those are cut off and it is not ours, `variant="fid"` must say it.
 """
 
 from __future__ import annotations
@@ -34,6 +34,6 @@ def read(path: Path, request: Request) -> Reading:
 def write(path: Path, arrays: Arrays, variant: Variant, metadata: Mapping[str, Any]) -> list[str]:
     """Writes what pytorch_fid's `fid_inception_v3` takes with `strict=True`."""
     kept = {name: array for name, array in arrays.items() if "/AuxLogits/" not in name}
-    torchvision.write(path, kept, variant, metadata)
+    torchvision.write(path, kept, variant, metadata, NAME)
     left_out = len(kept) < len(arrays)
     return ["AuxLogits: left out, the FID network has none"] if left_out else []

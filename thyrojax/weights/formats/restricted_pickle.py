@@ -9,10 +9,9 @@ of `pickle_names`, hashes nothing but text, and its steps are counted.
 
 from __future__ import annotations
 
-import io
 import pickle
 import struct
-from typing import Any, BinaryIO
+from typing import Any
 
 from thyrojax.weights.formats import pickle_names
 from thyrojax.weights.formats.pickle_names import Opaque, Refused, Table
@@ -22,50 +21,103 @@ MAX_STEPS = 2**18  # of Inception-v3 some 30,000, with its optimizer three times
 MAX_INTEGER_BYTES = 16  # the largest that torch writes is its magic number of ten
 MAX_NAME_BYTES = 256
 
-# Instruction -> how the number or the length that follows it is written.
-_NUMBERS = {
-    pickle.BININT: "<i", pickle.BININT1: "<B", pickle.BININT2: "<H", pickle.BINFLOAT: ">d",
-}  # fmt: skip
-_TEXTS = {
-    pickle.BINUNICODE: "<I", pickle.SHORT_BINUNICODE: "<B", pickle.BINUNICODE8: "<Q",
-    pickle.BINSTRING: "<I", pickle.SHORT_BINSTRING: "<B",
-}  # fmt: skip
-_BYTES = {pickle.BINBYTES: "<I", pickle.SHORT_BINBYTES: "<B", pickle.BINBYTES8: "<Q"}
-_INTEGERS = {pickle.LONG1: "<B", pickle.LONG4: "<I"}
-_PUTS = {pickle.BINPUT: "<B", pickle.LONG_BINPUT: "<I"}
-_GETS = {pickle.BINGET: "<B", pickle.LONG_BINGET: "<I"}
-_TUPLES = {pickle.TUPLE1: 1, pickle.TUPLE2: 2, pickle.TUPLE3: 3}
-_VALUES = {pickle.NONE: None, pickle.NEWTRUE: True, pickle.NEWFALSE: False, pickle.EMPTY_TUPLE: ()}
+# Instruction -> how the number that follows it is written, and what the number is: a value, the
+# length of a value, a place in the memo, or a hint to be skipped.
+_FOLLOWED = {
+    code[0]: (struct.Struct(layout), meaning)
+    for code, layout, meaning in (
+        (pickle.BINPUT, "<B", "put"),
+        (pickle.LONG_BINPUT, "<I", "put"),
+        (pickle.BINGET, "<B", "get"),
+        (pickle.LONG_BINGET, "<I", "get"),
+        (pickle.BININT, "<i", "number"),
+        (pickle.BININT1, "<B", "number"),
+        (pickle.BININT2, "<H", "number"),
+        (pickle.BINFLOAT, ">d", "number"),
+        (pickle.BINUNICODE, "<I", "text"),
+        (pickle.SHORT_BINUNICODE, "<B", "text"),
+        (pickle.BINUNICODE8, "<Q", "text"),
+        (pickle.BINSTRING, "<I", "text"),
+        (pickle.SHORT_BINSTRING, "<B", "text"),
+        (pickle.BINBYTES, "<I", "bytes"),
+        (pickle.SHORT_BINBYTES, "<B", "bytes"),
+        (pickle.BINBYTES8, "<Q", "bytes"),
+        (pickle.LONG1, "<B", "integer"),
+        (pickle.LONG4, "<I", "integer"),
+        (pickle.PROTO, "<B", "skip"),
+        (pickle.FRAME, "<Q", "skip"),
+    )
+}
+_VALUES = {
+    pickle.NONE[0]: None,
+    pickle.NEWTRUE[0]: True,
+    pickle.NEWFALSE[0]: False,
+    pickle.EMPTY_TUPLE[0]: (),
+}
+_TUPLES = {pickle.TUPLE1[0]: 1, pickle.TUPLE2[0]: 2, pickle.TUPLE3[0]: 3}
 
 
 class _Machine:
-    """Reads one pickle from where a file stands, and no byte more."""
+    """Reads one pickle from a place on."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self.file = file
-        self.left = MAX_PICKLE_BYTES
+    def __init__(self, data: bytes, place: int) -> None:
+        self.data = data
+        self.place = place
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
 
-    def take(self, n: int) -> bytes:
-        self.left -= n
-        if self.left < 0:
-            raise Refused(f"found a pickle of more than {MAX_PICKLE_BYTES} bytes")
-        data = self.file.read(n)
-        if len(data) != n:
-            raise Refused("found the end of the pickle in its middle")
-        return data
+    def run(self) -> Any:
+        """All that is frequent is done here without further calls, since there are so many."""
+        data, stack, memo = self.data, self.stack, self.memo
+        for _ in range(MAX_STEPS):
+            code = data[self.place]
+            self.place += 1
+            if code in _FOLLOWED:
+                layout, meaning = _FOLLOWED[code]
+                (number,) = layout.unpack_from(data, self.place)
+                self.place += layout.size
+                if meaning == "put":
+                    memo[number] = stack[-1]
+                elif meaning == "get":
+                    stack.append(memo[number])
+                elif meaning == "number":
+                    stack.append(number)
+                elif meaning != "skip":
+                    stack.append(self.take(number, meaning))
+            elif code in _VALUES:
+                stack.append(_VALUES[code])
+            elif code == pickle.MARK[0]:
+                self.marks.append(len(stack))
+            elif code in _TUPLES:
+                items = tuple(stack[-_TUPLES[code] :])
+                del stack[-_TUPLES[code] :]
+                stack.append(items)
+            elif code == pickle.STOP[0]:
+                return stack.pop()
+            else:
+                self.step(bytes([code]))
+        raise Refused(f"found a pickle of more than {MAX_STEPS} steps")
 
-    def number(self, layout: str) -> Any:
-        return struct.unpack(layout, self.take(struct.calcsize(layout)))[0]
+    def take(self, n: int, meaning: str) -> Any:
+        """The next `n` bytes as text, bytes or a whole number."""
+        begin, end = self.place, self.place + n
+        if end > len(self.data):
+            raise Refused(f"found {n} bytes of {meaning} announced, where {end - n} are left")
+        self.place = end
+        if meaning == "text":
+            return self.data[begin:end].decode(errors="replace")  # Python 2 has bytes as text
+        if meaning == "bytes":
+            return self.data[begin:end]
+        if n > MAX_INTEGER_BYTES:
+            raise Refused(f"found a whole number of {n} bytes")
+        return int.from_bytes(self.data[begin:end], "little", signed=True)
 
     def line(self) -> str:
-        text = self.file.readline(MAX_NAME_BYTES)
-        self.left -= len(text)
-        if not text.endswith(b"\n"):
-            raise Refused("found a name that does not end")
-        return text[:-1].decode()
+        end = self.data.index(b"\n", self.place, self.place + MAX_NAME_BYTES)
+        text = self.data[self.place : end].decode()
+        self.place = end + 1
+        return text
 
     def above_mark(self) -> list[Any]:
         mark = self.marks.pop()
@@ -73,48 +125,18 @@ class _Machine:
         del self.stack[mark:]
         return items
 
-    def run(self) -> Any:
-        for _ in range(MAX_STEPS):
-            code = self.take(1)
-            if code == pickle.STOP:
-                return self.stack.pop()
-            self.step(code)
-        raise Refused(f"found a pickle of more than {MAX_STEPS} steps")
-
     def step(self, code: bytes) -> None:
-        push = self.stack.append
-        if code in _PUTS:
-            self.memo[self.number(_PUTS[code])] = self.stack[-1]
-        elif code in _GETS:
-            push(self.memo[self.number(_GETS[code])])
-        elif code in _NUMBERS:
-            push(self.number(_NUMBERS[code]))
-        elif code in _TEXTS:
-            # Python 2 writes bytes as text.
-            push(self.take(self.number(_TEXTS[code])).decode(errors="replace"))
-        elif code in _VALUES:
-            push(_VALUES[code])
-        elif code == pickle.MARK:
-            self.marks.append(len(self.stack))
-        elif code == pickle.TUPLE:
+        push, pop = self.stack.append, self.stack.pop
+        if code == pickle.TUPLE:
             push(tuple(self.above_mark()))
-        elif code in _TUPLES:
-            items = tuple(self.stack[-_TUPLES[code] :])
-            del self.stack[-_TUPLES[code] :]
-            push(items)
         elif code in (pickle.REDUCE, pickle.NEWOBJ):
-            arguments = self.stack.pop()
-            push(pickle_names.make(self.stack.pop(), arguments))
+            arguments = pop()
+            push(pickle_names.make(pop(), arguments))
         elif code == pickle.GLOBAL:
             push(pickle_names.known(self.line(), self.line()))
         elif code == pickle.BINPERSID:
-            push(pickle_names.storage(self.stack.pop()))
-        else:
-            self.rare_step(code)
-
-    def rare_step(self, code: bytes) -> None:
-        push, pop = self.stack.append, self.stack.pop
-        if code == pickle.MEMOIZE:
+            push(pickle_names.storage(pop()))
+        elif code == pickle.MEMOIZE:
             self.memo[len(self.memo)] = self.stack[-1]
         elif code == pickle.EMPTY_DICT:
             push(Table())
@@ -143,23 +165,12 @@ class _Machine:
             named, arguments = pop(), pop()
             push(pickle_names.make(pop(), arguments))
             pickle_names.build(self.stack[-1], named)
-        elif code in _BYTES:
-            push(self.take(self.number(_BYTES[code])))
-        elif code in _INTEGERS:
-            n = self.number(_INTEGERS[code])
-            if n > MAX_INTEGER_BYTES:
-                raise Refused(f"found a whole number of {n} bytes")
-            push(int.from_bytes(self.take(n), "little", signed=True))
         elif code == pickle.POP:
             pop()
         elif code == pickle.POP_MARK:
             self.above_mark()
         elif code == pickle.DUP:
             push(self.stack[-1])
-        elif code == pickle.PROTO:
-            self.take(1)
-        elif code == pickle.FRAME:
-            self.take(8)  # a hint of how much to read ahead
         else:
             raise Refused(f"found the instruction {code!r}, which torch never writes")
 
@@ -183,17 +194,22 @@ class _Machine:
             pickle_names.put(target, key, value)
 
 
-def load(file: BinaryIO | bytes) -> Any:
-    """The next pickle of a file: numbers, text, lists, tuples, `Table`, `StoredTensor`, `Module`
-    and `Opaque`. Containers may contain themselves.
+def load(data: bytes, place: int = 0) -> tuple[Any, int]:
+    """The pickle that begins at a place of some bytes, and the place of what follows it.
+
+    Returns:
+      Numbers, text, lists, tuples, `Table`, `StoredTensor`, `Module` and `Opaque`. Containers may
+      contain themselves.
 
     Raises:
       Refused: one line: damage, or anything that is not plain data.
     """
-    stream = io.BytesIO(file) if isinstance(file, bytes) else file
+    if len(data) > MAX_PICKLE_BYTES:
+        raise Refused(f"found pickles of more than {MAX_PICKLE_BYTES} bytes, expected less")
+    machine = _Machine(data, place)
     try:
-        return _Machine(stream).run()
+        return machine.run(), machine.place
     except Refused:
         raise
-    except (IndexError, KeyError, ValueError, TypeError, AttributeError) as error:
+    except (IndexError, KeyError, ValueError, TypeError, AttributeError, struct.error) as error:
         raise Refused(f"found a damaged pickle ({type(error).__name__})") from None

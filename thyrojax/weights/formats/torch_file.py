@@ -14,8 +14,9 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -106,7 +107,7 @@ def read(path: Path) -> Saved:
         raise WeightsError(f"{path}: {line}") from None
 
 
-def _read_archive(path: Path, file: BinaryIO) -> Saved:
+def _read_archive(path: Path, file: BufferedReader) -> Saved:
     entries = zip_directory.list_entries(file)
     pickles = [name for name in entries if _is_pickle(name, "data.pkl")]
     if len(pickles) != 1:
@@ -119,7 +120,7 @@ def _read_archive(path: Path, file: BinaryIO) -> Saved:
             raise Refused(f"found byte order {named!r}, expected little or big")
         order = "<" if named == b"little" else ">"
     content = zip_directory.read_entry(file, entries[pickles[0]], MAX_PICKLE_BYTES)
-    root = restricted_pickle.load(content)
+    root, _ = restricted_pickle.load(content)
     folder = f"{base}data/"
     storages = {
         name.removeprefix(folder): entry
@@ -129,14 +130,19 @@ def _read_archive(path: Path, file: BinaryIO) -> Saved:
     return Saved(path, root, flatten(root), order, storages, {})
 
 
-def _read_stream(path: Path, file: BinaryIO) -> Saved:
+def _read_stream(path: Path, file: BufferedReader) -> Saved:
     end_of_file = file.seek(0, 2)
     file.seek(0)
-    magic, protocol, system = (restricted_pickle.load(file) for _ in range(3))
+    start, place = file.read(MAX_PICKLE_BYTES), 0  # of which all pickles take a small part
+    found = []
+    for _ in range(5):
+        value, place = restricted_pickle.load(start, place)
+        found.append(value)
+    magic, protocol, system, root, keys = found
+    file.seek(place)
     if magic != MAGIC or protocol != PROTOCOL or not isinstance(system, Table):
         raise Refused("found another protocol than torch.save's of before 1.6")
     order: Order = ">" if system.get("little_endian") is False else "<"
-    root, keys = restricted_pickle.load(file), restricted_pickle.load(file)
     if not isinstance(keys, list) or len(keys) > MAX_STORAGES:
         raise Refused("found no list of storages after the pickles, expected one")
     tree = flatten(root)
@@ -209,7 +215,9 @@ def _span(stored: StoredTensor) -> int:
     return n
 
 
-def _place_in_archive(saved: Saved, storage: Storage, kind: np.dtype, file: BinaryIO) -> _Place:
+def _place_in_archive(
+    saved: Saved, storage: Storage, kind: np.dtype, file: BufferedReader
+) -> _Place:
     entry = saved.entries.get(storage.key)
     if entry is None:
         raise ValueError(f"found no storage {storage.key!r} in the archive, expected it")

@@ -36,7 +36,8 @@ ENDING = ".pth"
 NATIVE = ("padded", "average")
 CHANNELS = (3,)
 
-FID_CLASSES = 1008
+FID_CLASSES, FID_FORMAT = 1008, "fid"
+FORMAT_KEY = f"{DESCRIPTION_KEY}_format"  # in `_metadata`, beside the description
 
 # Parts of a path under which a checkpoint keeps an average of the network over its training
 # (timm's `state_dict_ema`, `model_ema`), and those under which it keeps no network.
@@ -47,6 +48,7 @@ _OPTIMIZER = re.compile(r"(^|[._])(optim\w*|exp_avg\w*|momentum\w*|grads?)([._]|
 class Checkpoint(NamedTuple):
     """The one network of a file; `ignored` and `notes` as of a `Reading`."""
 
+    format: str
     tensors: dict[str, Tensor]
     ignored: dict[str, str]
     notes: tuple[str, ...]
@@ -60,9 +62,9 @@ def recognises(path: Path) -> bool:
 
 
 def is_fid(path: Path) -> bool:
-    """Whether the file says that its last block has a max pool, or has the classes of 2015."""
+    """Whether a file of torch's says that it is the FID network's, or has the classes of 2015."""
     try:
-        return open_checkpoint(path).variant.last_pool == "max"
+        return open_checkpoint(path).format == FID_FORMAT
     except WeightsError:
         return False
 
@@ -89,8 +91,17 @@ def open_checkpoint(path: Path) -> Checkpoint:
     saved = torch_file.read(path)
     tensors, ignored = saved.tensors(), dict(saved.tree.others)
     notes = _choose(tensors, ignored)
-    variant, metadata = _variant(path, saved.root, tensors)
-    return Checkpoint(tensors, ignored, tuple(notes), variant, metadata)
+    classes = {tensor.shape for key, tensor in tensors.items() if key.endswith("fc.bias")}
+    implied = FID_FORMAT if classes == {(FID_CLASSES,)} else NAME
+    about = saved.root.attributes.get("_metadata") if isinstance(saved.root, Table) else None
+    about = about if isinstance(about, Table) else {}
+    said = {key: value for key, value in about.items() if isinstance(value, str)}
+    try:
+        variant, metadata = parse_description(said.get(DESCRIPTION_KEY, ""), VARIANTS[implied])
+    except ValueError as error:
+        raise WeightsError(f"{path}: _metadata {DESCRIPTION_KEY}: {error}") from None
+    format_name = said.get(FORMAT_KEY, implied)
+    return Checkpoint(format_name, tensors, ignored, tuple(notes), variant, metadata)
 
 
 def _choose(tensors: dict[str, Tensor], ignored: dict[str, str]) -> list[str]:
@@ -115,20 +126,13 @@ def _choose(tensors: dict[str, Tensor], ignored: dict[str, str]) -> list[str]:
     return notes
 
 
-def _variant(
-    path: Path, root: Any, tensors: Mapping[str, Tensor]
-) -> tuple[Variant, dict[str, Any]]:
-    classes = {tensor.shape for key, tensor in tensors.items() if key.endswith("fc.bias")}
-    implied = VARIANTS["fid" if classes == {(FID_CLASSES,)} else "torchvision"]
-    about = root.attributes.get("_metadata") if isinstance(root, Table) else None
-    text = about.get(DESCRIPTION_KEY) if isinstance(about, Table) else None
-    try:
-        return parse_description(text if isinstance(text, str) else "", implied)
-    except ValueError as error:
-        raise WeightsError(f"{path}: _metadata {DESCRIPTION_KEY}: {error}") from None
-
-
-def write(path: Path, arrays: Arrays, variant: Variant, metadata: Mapping[str, Any]) -> list[str]:
+def write(
+    path: Path,
+    arrays: Arrays,
+    variant: Variant,
+    metadata: Mapping[str, Any],
+    format_name: str = NAME,
+) -> list[str]:
     """Writes what `load_state_dict(torch.load(FILE), strict=True)` takes.
 
     The network to load it into: `inception_v3(weights=None, num_classes=N, aux_logits=...)`, with
@@ -143,6 +147,6 @@ def write(path: Path, arrays: Arrays, variant: Variant, metadata: Mapping[str, A
             layer = key.removesuffix(".running_var")
             state[f"{layer}.{names_torch.COUNTER}"] = np.zeros((), np.int64)
             versions[layer] = {"version": 2}  # of BatchNorm with that counter
-    text = describe(arrays, variant, metadata)
-    torch_write.write(path, state, {**versions, DESCRIPTION_KEY: text})
+    about = {DESCRIPTION_KEY: describe(arrays, variant, metadata), FORMAT_KEY: format_name}
+    torch_write.write(path, state, {**versions, **about})
     return []

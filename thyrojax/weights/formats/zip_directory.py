@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import struct
 import zlib
+from io import BufferedReader
 from pathlib import PurePosixPath
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 LOCAL = b"PK\x03\x04"
 MAX_DIRECTORY_BYTES = 2**22  # some 600 entries of 80 bytes are usual
@@ -44,7 +45,7 @@ def first_name(start: bytes) -> str:
     return start[30 : 30 + int.from_bytes(start[26:28], "little")].decode(errors="replace")
 
 
-def list_entries(file: BinaryIO) -> dict[str, Entry]:
+def list_entries(file: BufferedReader) -> dict[str, Entry]:
     """Name -> entry, of files only.
 
     Raises:
@@ -71,7 +72,7 @@ def list_entries(file: BinaryIO) -> dict[str, Entry]:
     return entries
 
 
-def _directory(file: BinaryIO) -> tuple[int, int]:
+def _directory(file: BufferedReader) -> tuple[int, int]:
     """Where the list of entries begins and how long it is."""
     end_of_file = file.seek(0, 2)
     tail_begin = max(0, end_of_file - _END_BYTES - _COMMENT_BYTES)
@@ -126,7 +127,7 @@ def _wide_numbers(listed: bytes, place: int, end: int) -> list[int]:
     return []
 
 
-def place_of(file: BinaryIO, entry: Entry) -> int:
+def place_of(file: BufferedReader, entry: Entry) -> int:
     """Where an entry's bytes begin.
 
     Raises:
@@ -153,7 +154,7 @@ def place_of(file: BinaryIO, entry: Entry) -> int:
     return place
 
 
-def read_entry(file: BinaryIO, entry: Entry, limit: int) -> bytes:
+def read_entry(file: BufferedReader, entry: Entry, limit: int) -> bytes:
     """An entry's content, of at most `limit` bytes.
 
     Raises:
