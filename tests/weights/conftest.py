@@ -42,6 +42,13 @@ def write_trunk(
             add("batch_normalization", first_bn + i, "gamma", (unit.outputs,), i + 0.5)
 
 
+@pytest.fixture(autouse=True)
+def no_settings_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fetches in tests are as by default, whatever the environment of who runs them says."""
+    for name in ("THYROJAX_MIRROR", "THYROJAX_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture(scope="session")
 def fuzz() -> Callable[..., dict[str, int]]:
     """`fuzz.fuzz` of the module beside this one."""
