@@ -299,7 +299,7 @@ class InceptionV3(nn.Module):
         Raises:
           ValueError: an image side below 75 px.
         """
-        if min(images.shape[1:3]) < MIN_INPUT_SIZE:
+        if any(side < MIN_INPUT_SIZE for side in images.shape[1:3]):  # sides may be symbols
             raise ValueError(f"found images of {images.shape[1:3]} px, expected at least 75x75")
         conv = partial(
             ConvBN,

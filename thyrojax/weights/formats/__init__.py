@@ -17,6 +17,7 @@ from typing import Any
 # In the order in which content is tried: those that look closest come first.
 FORMATS = (
     "onnx_graph",
+    "stablehlo",
     "keras_h5",
     "keras_weights",
     "keras_zip",
