@@ -6,15 +6,26 @@ bias; what multiplies it, where the converter left that apart, the BatchNorm's s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from thyrojax.weights import names
-from thyrojax.weights.operators import Layer, Step
-from thyrojax.weights.topology import Found
-from thyrojax.weights.types import OWN_PREPROCESSING, PREPROCESSING, VARIANTS, Arrays, Request
+from thyrojax.weights.operators import ARITHMETIC, Graph, Layer, Step
+from thyrojax.weights.topology import Found, find_network
+from thyrojax.weights.types import (
+    OWN_PREPROCESSING,
+    PREPROCESSING,
+    VARIANTS,
+    Arrays,
+    Reading,
+    Request,
+    Variant,
+    raise_faults,
+    value_fault,
+)
 
 NOTE = (
     "BatchNorm: the converter folded it into the convolutions; filled with an identity, whose bias "
@@ -33,37 +44,116 @@ SMALL_KERNEL = 0.03
 _FIRST_SCALE = "params/Conv2d_1a_3x3/bn/scale"
 
 Affine = tuple[np.ndarray, np.ndarray]  # scale and offset
-# (key, layer=None): the values of a constant in float32; `layer` is what it is the bias of.
-Floats = Callable[..., np.ndarray]
+# The values of a constant in float32, and the layer that it is the bias of.
+Floats = Callable[[str, Layer | None], np.ndarray]
 
 
-def fill(
-    found: Found, request: Request, kernels: Callable[[Layer], np.ndarray], floats: Floats
-) -> Arrays:
-    """Arrays of the trunk, and of the head where there is one.
+def read_network(
+    path: Path,
+    graph: Graph,
+    request: Request,
+    floats: Floats,
+    stored_input: Callable[[str], tuple[Affine | None, bool]],
+    precision_notes: Callable[[Collection[str]], list[str]],
+) -> Reading:
+    """What a graph holds, as all formats with graphs give it.
 
     Args:
-      found: without faults.
-      kernels: a layer's kernel, [height, width, inputs, outputs] or [inputs, outputs].
-      floats: the values of a constant, and the layer that it is the bias of.
+      path: for messages.
+      floats: the values of a constant; ValueError where they cannot be had.
+      stored_input: for the key of the graph's input, scale and offset from grey levels to its
+        values where it is quantised, and whether it comes to the graph like that.
+      precision_notes: lines on how exact the values under some keys are.
+
+    Raises:
+      WeightsError: one line with every fault: a graph that is not Inception-v3's, an array of
+        another shape or type or not finite.
     """
+    found = find_network(graph, request)
+    raise_faults(path, found.faults)
+    if request.head == "drop":
+        found.head = None
+    values = _Values(graph, floats)
+    arrays = _fill(found, request, values)
+    before = None
+    if found.before is not None:
+        before = affine(found.before, 1, values.floats)
+    if not values.faults:
+        for name, array in arrays.items():
+            if fault := value_fault(name, array):
+                values.faults.append(f"{name}: {fault}")
+    raise_faults(path, values.faults)
+    arrays, preprocessing, note = settle_input(arrays, before, *stored_input(found.input))
+    notes = [NOTE, *precision_notes(values.used), note, *found.notes]
+    if found.head and found.ending:
+        notes.append(f"classifier: the graph ends in {found.ending}, these arrays give logits")
+    return Reading(
+        arrays=arrays,
+        used=tuple(values.used),
+        ignored=_ignored(graph, found, values.used, request),
+        variant=Variant(found.pooling, found.last_pool, EPSILON, preprocessing),
+        notes=tuple(notes),
+    )
+
+
+class _Values:
+    """The values of a graph's constants, which of them were asked for, and what is wrong."""
+
+    def __init__(self, graph: Graph, floats: Floats) -> None:
+        self._graph, self._floats = graph, floats
+        self.used: dict[str, None] = {}
+        self.faults: list[str] = []
+
+    def floats(self, key: str, layer: Layer | None = None) -> np.ndarray:
+        self.used[key] = None
+        try:
+            return self._floats(key, layer)
+        except ValueError as error:
+            self.faults.append(f"{key}: {error}")
+            return np.zeros(self._graph.shapes[key], np.float32)
+
+    def kernel(self, layer: Layer) -> np.ndarray:
+        """[height, width, inputs, outputs] or [inputs, outputs]."""
+        graph = self._graph
+        axes = graph.kernel_axes if layer.node.kind == "convolution" else graph.dense_axes
+        return self.floats(layer.kernel).transpose(axes)
+
+
+def _fill(found: Found, request: Request, values: _Values) -> Arrays:
+    """Arrays of the trunk, and of the head where there is one."""
     arrays: Arrays = {}
     for unit in request.trunk.units:
         layer = found.layers[unit.path]
-        scale, bias = affine(layer.steps, unit.outputs, partial(floats, layer=layer))
-        arrays[f"params/{unit.path}/conv/kernel"] = kernels(layer)
+        scale, bias = affine(layer.steps, unit.outputs, partial(values.floats, layer=layer))
+        arrays[f"params/{unit.path}/conv/kernel"] = values.kernel(layer)
         arrays[f"params/{unit.path}/bn/scale"] = scale
         arrays[f"params/{unit.path}/bn/bias"] = bias
         arrays[f"batch_stats/{unit.path}/bn/mean"] = np.zeros(unit.outputs, np.float32)
         arrays[f"batch_stats/{unit.path}/bn/var"] = np.full(unit.outputs, VARIANCE)
     if head := found.head:
-        kernel = kernels(head)
+        kernel = values.kernel(head)
         features, classes = kernel.shape[-2:]
-        scale, bias = affine(head.steps, classes, partial(floats, layer=head))
+        scale, bias = affine(head.steps, classes, partial(values.floats, layer=head))
         kernel = kernel.reshape(features, classes)  # of a 1x1 convolution
         arrays[names.HEAD_KERNEL] = kernel if (scale == 1).all() else kernel * scale
         arrays[names.HEAD_BIAS] = bias
     return arrays
+
+
+def _ignored(graph: Graph, found: Found, used: Collection[str], request: Request) -> dict[str, str]:
+    """Every constant that is not used, and why."""
+    reasons = dict.fromkeys(sorted(graph.constants.difference(used)), "read by no operator")
+    for node in graph.nodes:
+        for key in node.inputs:
+            if key not in reasons:
+                continue
+            if id(node) not in found.nodes:
+                reasons[key] = f"foreign head: operand of {node.name}"
+            elif node.kind in ("dense", "convolution", *ARITHMETIC) and request.head == "drop":
+                reasons[key] = "classifier: not asked for"
+            else:
+                reasons[key] = f"not a weight: setting of {node.name}"
+    return reasons
 
 
 def affine(steps: Sequence[Step], channels: int, floats: Callable[[str], np.ndarray]) -> Affine:

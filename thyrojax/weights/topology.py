@@ -146,7 +146,8 @@ class _Walk:
                 and node.axes in ((3,), (-1,))
             ):
                 self.found.nodes.add(id(node))
-                waiting += reversed(node.inputs[:16])
+                joined = [t for t in node.inputs[:16] if t not in self.graph.constants]
+                waiting += reversed(joined)
                 waiting = waiting[-64:]
             else:
                 n += 1

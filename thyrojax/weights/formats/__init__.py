@@ -28,6 +28,7 @@ FORMATS = (
     "torchvision",
     "fid",
     "tflite",
+    "tfjs",
     "slim",
     "slim_frozen",
 )
