@@ -83,6 +83,11 @@ class _Machine:
                     stack.append(memo[number])
                 elif meaning == "number":
                     stack.append(number)
+                elif meaning == "text" and number < len(data) - self.place:
+                    # Python 2 has bytes as text.
+                    text = data[self.place : self.place + number].decode(errors="replace")
+                    self.place += number
+                    stack.append(text)
                 elif meaning != "skip":
                     stack.append(self.take(number, meaning))
             elif code in _VALUES:
@@ -93,6 +98,14 @@ class _Machine:
                 items = tuple(stack[-_TUPLES[code] :])
                 del stack[-_TUPLES[code] :]
                 stack.append(items)
+            elif code == pickle.TUPLE[0]:
+                mark = self.marks.pop()
+                items = tuple(stack[mark:])
+                del stack[mark:]
+                stack.append(items)
+            elif code == pickle.REDUCE[0]:
+                items = stack.pop()
+                stack.append(pickle_names.make(stack.pop(), items))
             elif code == pickle.STOP[0]:
                 return stack.pop()
             else:
@@ -100,13 +113,11 @@ class _Machine:
         raise Refused(f"found a pickle of more than {MAX_STEPS} steps")
 
     def take(self, n: int, meaning: str) -> Any:
-        """The next `n` bytes as text, bytes or a whole number."""
+        """The next `n` bytes, as bytes or a whole number."""
         begin, end = self.place, self.place + n
-        if end > len(self.data):
+        if end >= len(self.data):
             raise Refused(f"found {n} bytes of {meaning} announced, where {end - n} are left")
         self.place = end
-        if meaning == "text":
-            return self.data[begin:end].decode(errors="replace")  # Python 2 has bytes as text
         if meaning == "bytes":
             return self.data[begin:end]
         if n > MAX_INTEGER_BYTES:
@@ -127,9 +138,7 @@ class _Machine:
 
     def step(self, code: bytes) -> None:
         push, pop = self.stack.append, self.stack.pop
-        if code == pickle.TUPLE:
-            push(tuple(self.above_mark()))
-        elif code in (pickle.REDUCE, pickle.NEWOBJ):
+        if code == pickle.NEWOBJ:
             arguments = pop()
             push(pickle_names.make(pop(), arguments))
         elif code == pickle.GLOBAL:

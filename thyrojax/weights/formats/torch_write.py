@@ -60,11 +60,21 @@ def _tuple(*items: bytes) -> bytes:
     return pickle.MARK + b"".join(items) + pickle.TUPLE
 
 
-def _name(module: str, name: str) -> bytes:
-    return pickle.GLOBAL + f"{module}\n{name}\n".encode()
+class _Names:
+    """Writes a name in full at its first use, and the place where it is remembered after that."""
 
+    def __init__(self) -> None:
+        self.places: dict[str, int] = {}
 
-ORDERED = _name("collections", "OrderedDict") + pickle.EMPTY_TUPLE + pickle.REDUCE
+    def write(self, module: str, name: str) -> bytes:
+        full = f"{module}\n{name}\n"
+        if full in self.places:
+            return pickle.BINGET + bytes([self.places[full]])
+        place = self.places[full] = len(self.places)
+        return pickle.GLOBAL + full.encode() + pickle.BINPUT + bytes([place])
+
+    def ordered_dict(self) -> bytes:
+        return self.write("collections", "OrderedDict") + pickle.EMPTY_TUPLE + pickle.REDUCE
 
 
 def _value(value: Any) -> bytes:
@@ -74,35 +84,35 @@ def _value(value: Any) -> bytes:
     return _text(value) if isinstance(value, str) else _whole(value)
 
 
-def _tensor(number: int, array: np.ndarray) -> bytes:
+def _tensor(number: int, array: np.ndarray, names: _Names) -> bytes:
+    strides = [int(np.prod(array.shape[i + 1 :])) for i in range(array.ndim)]
+    rebuild = names.write("torch._utils", "_rebuild_tensor_v2")
     storage = _tuple(
         _text("storage"),
-        _name("torch", STORAGES[array.dtype.name]),
+        names.write("torch", STORAGES[array.dtype.name]),
         _text(str(number)),
         _text("cpu"),
         _whole(array.size),
     )
-    strides = [int(np.prod(array.shape[i + 1 :])) for i in range(array.ndim)]
     arguments = _tuple(
         storage + pickle.BINPERSID,
         _whole(0),
         _tuple(*map(_whole, array.shape)),
         _tuple(*map(_whole, strides)),
         pickle.NEWFALSE,  # requires_grad
-        ORDERED,  # no hooks
+        names.ordered_dict(),  # no hooks
     )
-    return _name("torch._utils", "_rebuild_tensor_v2") + arguments + pickle.REDUCE
+    return rebuild + arguments + pickle.REDUCE
 
 
 def _pickle(state: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> bytes:
-    items = b"".join(_text(key) + _tensor(i, array) for i, (key, array) in enumerate(state.items()))
-    inner = b"".join(_text(key) + _value(value) for key, value in metadata.items())
-    attributes = _text("_metadata") + ORDERED + pickle.MARK + inner + pickle.SETITEMS
-    return b"".join(
-        [
-            pickle.PROTO + b"\x02",
-            *(ORDERED, pickle.MARK, items, pickle.SETITEMS),
-            *(pickle.EMPTY_DICT, attributes, pickle.SETITEM, pickle.BUILD),
-            pickle.STOP,
-        ]
-    )
+    names = _Names()
+    parts = [pickle.PROTO + b"\x02", names.ordered_dict(), pickle.MARK]
+    for i, (key, array) in enumerate(state.items()):
+        parts += [_text(key), _tensor(i, array, names)]
+    parts += [pickle.SETITEMS, pickle.EMPTY_DICT, _text("_metadata"), names.ordered_dict()]
+    parts.append(pickle.MARK)
+    for key, value in metadata.items():
+        parts += [_text(key), _value(value)]
+    parts += [pickle.SETITEMS, pickle.SETITEM, pickle.BUILD, pickle.STOP]
+    return b"".join(parts)
