@@ -14,6 +14,8 @@ from PIL import Image
 
 from thyrojax.cli import main
 
+WEIGHTS_ACTIONS = ("inspect", "convert", "compare", "classify", "list", "fetch", "verify")
+
 
 def out(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     assert main(arguments) == 0
@@ -37,7 +39,7 @@ def test_help_answers_at_once_and_every_command_has_an_example(
         ["predict"],
         ["features"],
         ["report"],
-        ["weights", "fetch"],
+        *(["weights", action] for action in WEIGHTS_ACTIONS),
     ):
         with pytest.raises(SystemExit) as stop:
             main([*words, "--help"])

@@ -151,29 +151,80 @@ def _classify(args: argparse.Namespace) -> None:
 
 
 def _list(args: argparse.Namespace) -> None:
-    from thyrojax.weights.catalog import CATALOG
+    from thyrojax import weights
+    from thyrojax.errors import WeightsError
 
-    header = ("TAG", "CLASSES", "TOP-1", "SIZE", "CACHED", "WHAT")
-    rows = [header]
-    for entry in CATALOG.values():
-        size = entry.origins[0].size
-        rows.append(
-            (
-                entry.tag,
-                str(entry.classes or "-"),
-                f"{entry.top1:.2f}" if entry.top1 else "-",
-                f"{size / 1e6:.0f} MB" if size else "?",
-                "yes" if entry.is_cached() else "-",
-                entry.description,
-            )
-        )
-    _print_rows(rows)
+    entries = weights.catalog_rows()
+    if args.tag is not None:
+        entries = [entry for entry in entries if entry["tag"] == args.tag]
+        if not entries:
+            known = ", ".join(weights.CATALOG)
+            raise WeightsError(f"{args.tag}: found no such tag, expected one of {known}")
+    if args.json:
+        print(json.dumps(entries, indent=2))
+    elif args.tag is not None:
+        _print_rows(_entry_rows(entries[0]))
+    else:
+        header = ("TAG", "CLASSES", "TOP-1", "SIZE", "CACHED", "WHAT")
+        _print_rows([header, *map(_entry_row, entries)])
+
+
+def _entry_row(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        entry["tag"],
+        str(entry["classes"] or "-"),
+        f"{entry['top1']:.2f}" if entry["top1"] else "-",
+        _size(entry["origins"][0]["size"]),
+        "yes" if entry["cached"] else "-",
+        entry["description"],
+    )
+
+
+def _entry_rows(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
+    variant = entry["variant"]
+    heads = f"{entry['classes']} classes" if entry["classes"] else "no classifier"
+    top1 = f"{entry['top1']} % ({entry['top1_source']})" if entry["top1"] else "none published"
+    rows = [
+        ("tag", entry["tag"]),
+        ("what", entry["description"]),
+        ("classifier", heads + (", auxiliary head" if entry["aux_head"] else "")),
+        ("pooling", f"{variant['pooling']}, last block {variant['last_pool']}"),
+        ("preprocessing", variant["preprocessing"]),
+        ("top-1", top1),
+        ("licence", entry["licence"]),
+        ("cached", "yes" if entry["cached"] else "no"),
+    ]
+    for origin in entry["origins"]:
+        checksum = f"{origin['algorithm']} {origin['checksum']}" if origin["checksum"] else "none"
+        rows.append(("from", f"{origin['where']} ({_size(origin['size'])}, checksum: {checksum})"))
+        rows += [("", origin["note"])] if origin["note"] else []
+    return rows
+
+
+def _size(n_bytes: int | None) -> str:
+    return f"{n_bytes / 1e6:.0f} MB" if n_bytes else "?"
 
 
 def _fetch(args: argparse.Namespace) -> None:
     from thyrojax import weights
+    from thyrojax.weights.progress import terminal_progress
 
-    print(weights.fetch(args.tag, announce=_say(args.quiet)))
+    with terminal_progress(args.quiet) as progress:
+        print(weights.fetch(args.tag, announce=_say(args.quiet), progress=progress))
+
+
+def _verify(args: argparse.Namespace) -> None:
+    from thyrojax import weights
+    from thyrojax.errors import WeightsError
+
+    found = weights.verify_cache()
+    if found:
+        _print_rows([(file.state, file.tag or "-", str(file.path), file.detail) for file in found])
+    else:
+        print("nothing is cached")
+    damaged = [str(file.path) for file in found if file.state == "damaged"]
+    if damaged:
+        raise WeightsError(f"found {len(damaged)} damaged files, expected none: {damaged[0]}")
 
 
 # ---- the arguments
@@ -243,13 +294,15 @@ def add_weights(
             "--variant", metavar="V", help="whose network it is, where the file cannot tell"
         )
         parser.add_argument("--depth-multiplier", type=float, default=1.0, metavar="X")
-    add(
+    listing = add(
         actions,
         "list",
         _list,
-        "List the weights that can be fetched by tag.",
-        "thyrojax weights list",
+        "List the weights that can be fetched by tag, or tell all that is known of one.",
+        "thyrojax weights list timm-gluon_in1k",
     )
+    listing.add_argument("tag", nargs="?", metavar="TAG")
+    listing.add_argument("--json", action="store_true", help="all that is known, as JSON")
     fetch = add(
         actions,
         "fetch",
@@ -258,3 +311,10 @@ def add_weights(
         "thyrojax weights fetch imagenet",
     )
     fetch.add_argument("tag", metavar="TAG")
+    add(
+        actions,
+        "verify",
+        _verify,
+        "Check every file of the cache against its checksum.",
+        "thyrojax weights verify",
+    )
