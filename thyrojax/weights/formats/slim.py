@@ -149,7 +149,7 @@ def _heads(
             continue
         wanted = make(biases.shape[0], request.depth_multiplier)
         known = {prefix + names_slim.to_slim(path) for path in wanted}
-        others = [key for key in keys if _variable(key) not in known and not _reason(key, "?")]
+        others = [key for key in keys if _variable(key) not in known and not _reason(key, prefix)]
         if others or not _fits(tensors, prefix, wanted, request):
             reasons |= dict.fromkeys(keys, "foreign head: not slim's own")
         else:
@@ -186,7 +186,7 @@ def _reason(key: str, prefix: str) -> str:
         return "optimizer slot"
     if "ExponentialMovingAverage" in key:
         return "moving average"
-    if key.startswith("part of "):
+    if key.startswith(tf_bundle.PART):
         return "part of a variable"
     return "" if key.startswith(prefix) else f"outside of the network {prefix!r}"
 
@@ -203,5 +203,6 @@ def _fault(path: str, tensor: Tensor, shape: tuple[int, ...]) -> str | None:
 
 
 def _values(path: str, tensor: Tensor, shape: tuple[int, ...]) -> np.ndarray:
-    values = np.array(tensor.read(), np.float32)
+    with np.errstate(all="ignore"):  # what is not finite is told afterwards
+        values = np.array(tensor.read(), np.float32)
     return values.reshape(shape) if len(values.shape) != len(shape) else values

@@ -159,8 +159,9 @@ def _unit_arrays(
 
 def _dense_arrays(path: str, layer: Layer, values: _Values) -> Arrays:
     kernel = values.read(layer.kernel)
-    kernel = kernel.reshape(kernel.shape[-2:])  # of a 1x1 convolution
-    scale, bias = folded.affine(layer.steps, kernel.shape[1], values.read)
+    features, classes = kernel.shape[-2:]
+    kernel = kernel.reshape(features, classes)  # of a 1x1 convolution
+    scale, bias = folded.affine(layer.steps, classes, values.read)
     with np.errstate(all="ignore"):  # what is not finite is found in the arrays
         return {f"{path}/kernel": kernel * scale, f"{path}/bias": bias}
 

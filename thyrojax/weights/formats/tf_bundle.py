@@ -22,6 +22,7 @@ from thyrojax.weights.state_dict import Tensor
 
 MAX_SHARDS = 10_000
 INDEX = ".index"
+PART = "part of "  # what the names of parts of variables begin with
 _HEADER = b""  # the key that comes first in either version
 
 
@@ -71,7 +72,8 @@ def _first_version(header: memoryview, entries: Mapping[bytes, memoryview]) -> d
         read = _nothing if n_slices == 1 else partial(_parts, n_slices)
         dtype = tf_tensor.dtype_name(listed.number(3))
         tensors[name] = Tensor(tf_tensor.shape(listed.message(2)), dtype, read)
-    filled: set[str] = set()
+    waiting = {name for name, tensor in tensors.items() if tensor.read is _nothing}
+    whole = frozenset(waiting)
     for value in entries.values():
         stored = Message(value).message(2)
         values = stored.message(3) if stored else None
@@ -81,11 +83,11 @@ def _first_version(header: memoryview, entries: Mapping[bytes, memoryview]) -> d
         tensor = tensors.get(name)
         if tensor is None:
             raise ValueError(f"{name}: found a variable that is not listed, expected all to be")
-        if tensor.read is _nothing:
-            if name in filled:
-                raise ValueError(f"{name}: found values twice, expected them once")
-            filled.add(name)
+        if name in waiting:
+            waiting.remove(name)
             tensors[name] = tf_tensor.slice_values(values, tensor.dtype, tensor.shape)
+        elif name in whole:
+            raise ValueError(f"{name}: found values twice, expected them once")
     return tensors
 
 
@@ -105,12 +107,15 @@ def _second_version(
         raise ValueError(f"found {n_shards} files of values, expected 1 to {MAX_SHARDS}")
     if header.number(2):
         raise ValueError("found values of a big-endian machine, expected little-endian ones")
+    shards = _Shards(path, n_shards)
     tensors: dict[str, Tensor] = {}
     for key, value in entries.items():
         entry = Message(value)
         name = key.decode("utf-8", "backslashreplace")
-        if name.startswith("\0"):  # one part of a variable; the key says of which, and what part
-            name = "part of " + repr(name.strip("\0"))[1:-1]
+        if name.startswith("\0"):
+            # One part of a variable: its name, then where the part begins and how long it is.
+            whole, _, place = key[1:].partition(b"\0\1")
+            name = f"{PART}{whole.decode('utf-8', 'backslashreplace')} ({place.hex()})"
         sizes = tf_tensor.shape(entry.message(2))
         dtype = tf_tensor.dtype_name(entry.number(1))
         if n_slices := len(entry.all_bytes(7)):
@@ -119,24 +124,41 @@ def _second_version(
         shard, offset, size = entry.number(3), entry.number(4), entry.number(5)
         if not 0 <= shard < n_shards:
             raise ValueError(f"{name}: found file {shard}, expected one of {n_shards}")
-        file = path.with_name(f"{path.name.removesuffix(INDEX)}.data-{shard:05}-of-{n_shards:05}")
-        read = partial(_read_shard, file, offset, size, entry.fixed32(6), dtype, sizes)
+        place = (shard, offset, size)
+        read = partial(shards.read, place, entry.fixed32(6), dtype, sizes)
         tensors[name] = Tensor(sizes, dtype, read)
     return tensors
 
 
-def _read_shard(
-    file: Path, offset: int, size: int, checksum: int, dtype: str, sizes: tuple[int, ...]
-) -> np.ndarray:
-    if not file.is_file():
-        raise ValueError(f"found no {file.name} beside the index, expected it")
-    length = file.stat().st_size
-    if offset < 0 or size < 0 or offset + size > length:
-        raise ValueError(
-            f"found {size} bytes at byte {offset} of {file.name} of {length}, expected them within"
-        )
-    data = np.memmap(file, np.uint8, "r", offset, (size,)) if size else np.empty(0, np.uint8)
-    values = tf_tensor.plain(data, dtype, sizes)
-    if tf_table.checksum(memoryview(data)) != checksum:
-        raise ValueError(f"found another checksum of {size} bytes in {file.name}, expected theirs")
-    return values
+class _Shards:
+    """The files of values beside an index, each mapped when it is first needed."""
+
+    def __init__(self, index: Path, n_shards: int) -> None:
+        self._prefix = str(index).removesuffix(INDEX)
+        self._n_shards = n_shards
+        self._mapped: dict[int, np.ndarray] = {}
+
+    def _map(self, shard: int) -> tuple[str, np.ndarray]:
+        file = Path(f"{self._prefix}.data-{shard:05}-of-{self._n_shards:05}")
+        if shard not in self._mapped:
+            if not file.is_file() or not file.stat().st_size:
+                raise ValueError(f"found no values in {file.name} beside the index, expected them")
+            self._mapped[shard] = np.memmap(file, np.uint8, "r")
+        return file.name, self._mapped[shard]
+
+    def read(
+        self, place: tuple[int, int, int], checksum: int, dtype: str, sizes: tuple[int, ...]
+    ) -> np.ndarray:
+        """The values of a variable; its place is (shard, offset, size)."""
+        shard, offset, size = place
+        name, mapped = self._map(shard)
+        if offset < 0 or size < 0 or offset + size > len(mapped):
+            raise ValueError(
+                f"found {size} bytes at byte {offset} of {name} of {len(mapped)}, expected them "
+                "within"
+            )
+        data = mapped[offset : offset + size]
+        values = tf_tensor.plain(data, dtype, sizes)
+        if not tf_table.matches(memoryview(data), checksum):
+            raise ValueError(f"found another checksum of {size} bytes in {name}, expected theirs")
+        return values

@@ -32,11 +32,11 @@ def mask(checksum: int) -> int:
     return ((checksum >> 15 | checksum << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def checksum(data: memoryview) -> int:
-    """CRC-32C of bytes, as it is stored."""
+def matches(data: memoryview, stored: int) -> bool:
+    """Whether bytes have the CRC-32C that is stored of them."""
     import google_crc32c
 
-    return mask(google_crc32c.value(np.frombuffer(data, np.uint8)))
+    return mask(google_crc32c.value(np.frombuffer(data, np.uint8))) == stored
 
 
 def has_footer(footer: bytes) -> bool:
@@ -92,7 +92,7 @@ class _Reader:
             )
         kind = self._data[end]
         (stored,) = struct.unpack_from("<I", self._data, end + 1)
-        if checksum(self._data[offset : end + 1]) != stored:
+        if not matches(self._data[offset : end + 1], stored):
             raise ValueError(f"found another checksum of the block at byte {offset}, expected its")
         block = self._data[offset:end]
         if kind == PLAIN:

@@ -37,6 +37,8 @@ def read_varint(data: memoryview, place: int) -> tuple[int, int]:
       ValueError: it is longer, or cut off.
     """
     value = 0
+    if place < len(data) and data[place] < 0x80:
+        return data[place], place + 1  # nearly all
     for i, byte in enumerate(data[place : place + 10]):
         value |= (byte & 0x7F) << 7 * i
         if byte < 0x80:
