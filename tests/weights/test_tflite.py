@@ -330,6 +330,11 @@ def two_of_a_name(model: Model) -> None:
         model["tensors"][i]["name"] = name
 
 
+def name_of_lines(model: Model) -> None:
+    loop(model)
+    model["tensors"][operator(model, "CONV_2D", 1)["outputs"][0]]["name"] = "evil\nname"
+
+
 def no_kernel(model: Model) -> None:
     del tensor(model, f"{FIFTH}/kernel")["data"]
 
@@ -362,6 +367,7 @@ CHANGES: dict[str, tuple[Callable[[Model], None], str]] = {
     "concatenations": (many_concatenations, r"found 215 concatenations, expected at most 200"),
     "names": (two_of_a_name, r"twice#5: found two tensors of that name"),
     "no values": (no_kernel, r"Conv2d_4a_3x3: found CONV_2D .*expected a kernel in the file"),
+    "line break in a name": (name_of_lines, r"evil\?name\): found a tensor used before"),
     "two graphs": (lambda model: model.update(graphs=2), r"found 2 graphs, expected one"),
 }
 
@@ -453,6 +459,6 @@ def test_damaged_files_are_read_or_refused(
 ) -> None:
     path = new_file(kind=kind)
     size = path.stat().st_size
-    counts = fuzz(path, lambda p: tflite.read(p, SMALL), n=60, header=size // 4)
-    assert sum(counts.values()) == 60
-    assert counts["refused"] > 5
+    counts = fuzz(path, lambda p: tflite.read(p, SMALL), n=30, header=size // 4)
+    assert sum(counts.values()) == 30
+    assert counts["refused"] > 3

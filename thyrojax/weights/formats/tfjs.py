@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from thyrojax.errors import WeightsError
 from thyrojax.weights import names_keras
 from thyrojax.weights.formats import keras_config, tfjs_graph, tfjs_shards
 from thyrojax.weights.formats.keras_trunk import Found, Source, find, finish
@@ -40,7 +39,8 @@ def read(path: Path, request: Request) -> Reading:
     try:
         model = tfjs_shards.load(path)
     except ValueError as error:
-        raise WeightsError(f"{path}: {error}") from None
+        raise_faults(path, [str(error)])  # which also keeps it on one line
+        raise
     raise_faults(path, model.faults)
     if model.format == "graph-model" or "node" in model.topology:
         return tfjs_graph.read(path, model, request)

@@ -15,12 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from thyrojax.errors import WeightsError
 from thyrojax.weights import folded
 from thyrojax.weights.formats import tfjs_shards
 from thyrojax.weights.formats.tfjs_shards import Model, Stored
 from thyrojax.weights.operators import Graph, Kind, Layer, Node
-from thyrojax.weights.types import Reading, Request
+from thyrojax.weights.types import Reading, Request, raise_faults
 
 MAX_NODES = 20_000
 MAX_INPUTS = 64
@@ -65,7 +64,8 @@ def read(path: Path, model: Model, request: Request) -> Reading:
     try:
         graph = _graph(model)
     except ValueError as error:
-        raise WeightsError(f"{path}: {error}") from None
+        raise_faults(path, [str(error)])  # which also keeps it on one line
+        raise
     return folded.read_network(
         path,
         graph,

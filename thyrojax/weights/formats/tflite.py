@@ -13,12 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from thyrojax.errors import WeightsError
 from thyrojax.weights import folded
 from thyrojax.weights.formats import tflite_graph
 from thyrojax.weights.formats.tflite_graph import Model, Tensor
 from thyrojax.weights.operators import Layer
-from thyrojax.weights.types import Reading, Request
+from thyrojax.weights.types import Reading, Request, raise_faults
 
 NAME = "tflite"
 DESCRIPTION = "TensorFlow Lite .tflite"
@@ -35,7 +34,8 @@ def read(path: Path, request: Request) -> Reading:
     try:
         model = tflite_graph.load(path)
     except ValueError as error:
-        raise WeightsError(f"{path}: {error}") from None
+        raise_faults(path, [str(error)])  # which also keeps it on one line
+        raise
     return folded.read_network(
         path,
         model.graph,
