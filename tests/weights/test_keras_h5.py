@@ -96,6 +96,20 @@ def test_what_stands_on_top_is_ignored_by_name(new_file: New) -> None:
     }
 
 
+def test_layers_on_top_may_have_names_of_the_trunks(new_file: New) -> None:
+    """As where a network is loaded from a file, keeping its names, and put into a new model."""
+    path = new_file(group="model_weights/inception_v3", repeat=False)
+    with h5py.File(path, "r+") as file:
+        layers = file["model_weights"]
+        layers.create_dataset("batch_normalization/gamma", (2048,), "f4")
+        layers.create_dataset("batch_normalization_7/beta", (2048,), "f4")
+        tops = ["batch_normalization", "batch_normalization_7"]
+        layers.attrs["layer_names"] = ["inception_v3", *tops]
+    weights = read(path)
+    assert_trunk_in_creation_order(weights)
+    assert set(weights.ignored.values()) == {"foreign head: layer after the trunk"}
+
+
 def test_long_layer_lists_are_split_over_attributes(changed: Change) -> None:
     def change(file: h5py.File) -> None:
         layers = list(file)

@@ -270,7 +270,7 @@ def test_fault_is_named_in_one_line(new: New, fault: str) -> None:
     start = time.perf_counter()
     with pytest.raises(WeightsError) as caught:
         read(path, depth_multiplier=NARROW)
-    assert time.perf_counter() - start < 1.0
+    assert time.perf_counter() - start < 3.0  # a tenth of that on a machine at rest
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
     for pattern in patterns:

@@ -197,7 +197,7 @@ def assert_refused(path: Path, pattern: str) -> None:
     start = time.perf_counter()
     with pytest.raises(WeightsError, match=pattern) as caught:
         read(path, depth_multiplier=NARROW)
-    assert time.perf_counter() - start < 1.0
+    assert time.perf_counter() - start < 3.0  # a tenth of that on a machine at rest
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
 

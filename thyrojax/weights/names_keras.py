@@ -48,6 +48,13 @@ def parse_keras_key(key: str) -> KerasName | None:
     return None
 
 
+def scope_of(key: str) -> str:
+    """The model that a layer is in: the levels above the one that decides in `parse_keras_key`."""
+    levels = key.split("/")[:-1]
+    depth = next((i for i, level in enumerate(levels) if parse_keras_layer(level)), len(levels))
+    return "/".join(levels[:depth])
+
+
 def parse_keras_layer(name: str) -> tuple[str, int] | None:
     """The class (a key of `KERAS_ARRAYS`) and number in a layer's name, None for other names."""
     match = _KERAS_LAYER.fullmatch(name)

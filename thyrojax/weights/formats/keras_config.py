@@ -6,11 +6,12 @@ Nothing of it is ever made into an object; Lambda layers and custom classes are 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from thyrojax.weights.keras_graph import Counters, snake_case
+from thyrojax.weights.names_keras import parse_keras_layer
 from thyrojax.weights.types import (
     KERAS_VARIANT,
     LastPool,
@@ -91,6 +92,23 @@ def _walk(layers: Sequence[Any], prefix: str, depth: int) -> Iterator[Layer]:
             yield from _walk(_layers_of(layer), f"{path}/layers/", depth + 1)
 
 
+def find_norms(layers: Sequence[Layer], first: Mapping[str, int], n_units: int) -> set[str]:
+    """Paths of the trunk's BatchNorms, by their names within one model; empty if it is not clear.
+
+    Args:
+      layers: from `parse`.
+      first: per class the number of the trunk's first layer.
+    """
+    kind = "batch_normalization"
+    wanted = {(kind, first[kind] + i) for i in range(n_units)}
+    models: dict[str, set[str]] = {}
+    for layer in layers:
+        if parse_keras_layer(layer.name) in wanted:
+            models.setdefault(layer.path.rpartition("/")[0], set()).add(layer.path)
+    whole = [paths for paths in models.values() if len(paths) == n_units]
+    return whole[0] if len(whole) == 1 else set()
+
+
 def read_variant(
     layers: Sequence[Layer], trunk: Collection[str], has_scales: bool, faults: list[str]
 ) -> Variant:
@@ -110,7 +128,7 @@ def read_variant(
     pooling, last_pool = _pools(beside, faults)
     if any(layer.settings.get("center") is False for layer in norms):
         faults.append("model: found BatchNorm layers without beta, expected all with it")
-    if {layer.settings.get("scale", True) for layer in norms} != {has_scales}:
+    if any(layer.settings.get("scale", True) is not has_scales for layer in norms):
         faults.append(
             "model: found a description that disagrees with the arrays on BatchNorm's gamma, "
             "expected either all with it or all without"
@@ -134,7 +152,7 @@ def _pools(layers: Sequence[Layer], faults: list[str]) -> tuple[Pooling, LastPoo
         and layer.settings.get("pool_size") == THREE
     ]
     kinds = [layer.kind for layer in pools]
-    paddings = {p.settings.get("padding") for p in pools if p.kind == "AveragePooling2D"}
+    paddings = [p.settings.get("padding") for p in pools if p.kind == "AveragePooling2D"]
     zeros = [
         layer
         for layer in layers
@@ -142,9 +160,9 @@ def _pools(layers: Sequence[Layer], faults: list[str]) -> tuple[Pooling, LastPoo
     ]
     averages = ["AveragePooling2D"] * AVERAGE_POOLS
     last_is_max = kinds == [*averages[1:], "MaxPooling2D"]
-    n_averages = AVERAGE_POOLS - last_is_max
-    padded = paddings == {"valid"} and len(zeros) == n_averages
-    if not (last_is_max or kinds == averages) or not (padded or paddings == {"same"}):
+    n = len(paddings)
+    padded = paddings == ["valid"] * n and len(zeros) == n
+    if not (last_is_max or kinds == averages) or not (padded or paddings == ["same"] * n):
         faults.append(
             f"model: found pools of stride 1 that are not Inception-v3's ({len(pools)} of them, "
             f"{len(zeros)} paddings), expected {AVERAGE_POOLS}"

@@ -75,7 +75,7 @@ def read(path: Path, request: Request) -> Reading:
         order = hdf5.read_names(file.get("model_weights", file), "layer_names")
         after = _after(order, found)
         layers = _model(file, faults)
-        norms = _norms(layers, found, len(request.trunk.units))
+        norms = keras_config.find_norms(layers, found.first, len(request.trunk.units))
         has_scales = any(name.endswith("/bn/scale") for name in found.trunk)
         variant = keras_config.read_variant(layers, norms, has_scales, faults)
         text = "".join(hdf5.read_names(file, DESCRIPTION_KEY))
@@ -116,14 +116,6 @@ def _model(file: h5py.File, faults: list[str]) -> list[keras_config.Layer]:
     except ValueError as error:
         faults.append(str(error))
         return []
-
-
-def _norms(layers: Sequence[keras_config.Layer], found: Found, n_units: int) -> set[str]:
-    """Paths of the trunk's BatchNorms in the model's description; empty where they are unclear."""
-    kind = "batch_normalization"
-    wanted = {(kind, found.first[kind] + i) for i in range(n_units)}
-    paths = [layer.path for layer in layers if names_keras.parse_keras_layer(layer.name) in wanted]
-    return set(paths) if len(paths) == n_units else set()
 
 
 def write(path: Path, arrays: Arrays, variant: Variant, metadata: Mapping[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -91,6 +92,7 @@ def find(path: Path, sources: Sequence[Source], units: Sequence[Unit], faults: l
     Raises:
       WeightsError: there is none, or more than one.
     """
+    sources = _without_namesakes(sources, units)
     first = _first_numbers(sources, units, faults)
     raise_faults(path, faults)  # without the trunk, all further faults would be its echo
     found = Found(first, {}, [])
@@ -148,6 +150,23 @@ def finish(
     taken = set(used)
     rest = {key: reason for key, reason in tops.items() if key not in taken}
     return Reading(arrays, used, ignored | rest, variant, metadata)
+
+
+def _without_namesakes(sources: Sequence[Source], units: Sequence[Unit]) -> list[Source]:
+    """Takes the names from layers outside of the model that the whole trunk is in.
+
+    A model within another may have layers of the same names: one that was loaded from a file keeps
+    those that it had, and what is put on it is numbered from none again.
+    """
+    wanted = {unit.kernel_shape for unit in units}
+    scopes = {s.key: names_keras.scope_of(s.key) for s in sources if s.name}
+    kernels = Counter(
+        scopes[s.key] for s in sources if s.name and s.array == "kernel" and s.shape in wanted
+    )
+    (best, n), *others = kernels.most_common(2) or [("", 0)]
+    if n < len(units) or (others and others[0][1] > len(units) // 2):
+        return list(sources)
+    return [s if scopes.get(s.key) == best else s._replace(name=None) for s in sources]
 
 
 def _first_numbers(
