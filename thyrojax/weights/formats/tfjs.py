@@ -63,7 +63,7 @@ def _read_layers(path: Path, model: Model, request: Request) -> Reading:
     found = find(path, sources, request.trunk.units, faults)
 
     layers = _layers(model, faults)
-    norms = _norms(layers, found, len(request.trunk.units))
+    norms = keras_config.find_norms(layers, found.first, len(request.trunk.units))
     has_scales = any(name.endswith("/bn/scale") for name in found.trunk)
     reading = finish(
         path,
@@ -94,14 +94,6 @@ def _layers(model: Model, faults: list[str]) -> list[keras_config.Layer]:
     except (ValueError, RecursionError) as error:
         faults.append(f"modelTopology: {error}")
         return []
-
-
-def _norms(layers: Sequence[keras_config.Layer], found: Found, n_units: int) -> frozenset[str]:
-    """Paths of the trunk's BatchNorms in the topology; empty where they are unclear."""
-    kind = "batch_normalization"
-    wanted = {(kind, found.first[kind] + i) for i in range(n_units)}
-    paths = [layer.path for layer in layers if names_keras.parse_keras_layer(layer.name) in wanted]
-    return frozenset(paths if len(paths) == n_units else ())
 
 
 def _after(layers: Sequence[keras_config.Layer], found: Found) -> dict[str, bool]:
