@@ -1,7 +1,7 @@
 """tf_slim's own graph against ours, through the files that TensorFlow itself saves of it.
 
-The graph is filled with the real ImageNet base and a real head of 1001 classes. Same pooled features
-and logits, in float32, to 1e-5 of the largest value; and photographs get their known classes.
+The graph is filled with the real ImageNet base and a real head of 1001 classes. Same pooled
+features and logits, in float32, to 1e-5 of the largest value; photographs get their known classes.
 """
 
 from __future__ import annotations
