@@ -38,10 +38,11 @@ def settle(
     Raises:
       WeightsError: a side that the network cannot take.
     """
-    size = metadata.get("export", {}).get("input_size")
-    if size is not None and not MIN_SIZE <= size <= MAX_SIZE:
+    asked = metadata.get("export")
+    size = asked.get("input_size") if isinstance(asked, dict) else None
+    if size is not None and (type(size) is not int or not MIN_SIZE <= size <= MAX_SIZE):
         raise WeightsError(
-            f"{path}: found an input size of {size} px, expected at least {MIN_SIZE}"
+            f"{path}: found an input size of {size!r:.40} px, expected {MIN_SIZE} to {MAX_SIZE}"
         )
     export = {
         "input": INPUT,
