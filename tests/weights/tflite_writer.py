@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -270,3 +271,18 @@ class Builder:
             return self.operator("SOFTMAX", [self.operator("RESHAPE", [x, shape])])
         operands = [x, self.weight("dense/kernel", kernel, 0)]
         return self.operator("FULLY_CONNECTED", [*operands, self.bias("dense/bias", bias)])
+
+
+def whole_steps(arrays: Arrays) -> Arrays:
+    """Random values in the arrays' place, whole multiples of a step of the quantised kinds."""
+    rng = np.random.default_rng(1)
+    steps = {path: SCALE if path.endswith("kernel") else SCALE**2 for path in arrays}
+    return {
+        path: (rng.integers(-99, 100, array.shape) * steps[path]).astype(np.float32)
+        for path, array in arrays.items()
+    }
+
+
+def write(path: Path, model: dict[str, Any]) -> Path:
+    path.write_bytes(encode(model))
+    return path
