@@ -10,7 +10,7 @@ import numpy as np
 
 from thyrojax.errors import WeightsError
 
-MAX_SECONDS = 1.0
+MAX_SECONDS = 3.0  # a third of that on a machine at rest
 
 
 def mutate(content: bytes, rng: np.random.Generator, header: int) -> bytes:
@@ -47,6 +47,7 @@ def fuzz(
     seed: int = 0,
     header: int = 4096,
     target: Path | None = None,
+    max_seconds: float = MAX_SECONDS,
 ) -> dict[str, int]:
     """Damages a small valid file `n` times and reads it each time.
 
@@ -54,10 +55,11 @@ def fuzz(
       path: the file to damage; `target` (default: `path` itself, restored at the end) is written.
       read: of the whole format, given `target`'s path.
       header: how many bytes at either end are hit most.
+      max_seconds: that one read may take.
 
     Returns:
       How many reads ended with weights ("read") and with a WeightsError ("refused"); any other
-      exception is a bug and passes, as does a message of several lines or a read of over a second.
+      exception is a bug and passes, as does a message of several lines or a read that takes long.
     """
     content = path.read_bytes()
     target = target or path
@@ -76,7 +78,7 @@ def fuzz(
                 counts["refused"] += 1
             seconds = time.perf_counter() - start
             assert "\n" not in message, f"mutation {i}: a message of several lines"
-            assert seconds < MAX_SECONDS, f"mutation {i}: {seconds:.1f} s"
+            assert seconds < max_seconds, f"mutation {i}: {seconds:.1f} s"
     finally:
         target.write_bytes(content)
     return counts

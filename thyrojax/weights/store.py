@@ -201,7 +201,8 @@ def parts(path: Path) -> list[Path]:
         data = path.with_suffix("").name + ".data-"
         return [path, *sorted(f for f in path.parent.iterdir() if f.name.startswith(data))]
     if path.suffix == ".json":
-        return [path, *sorted(path.parent.glob("*.bin"))]
+        shards = [f for f in path.parent.iterdir() if f.suffix == ".bin" or "shard" in f.name]
+        return [path, *sorted(shards)]
     return [path]
 
 
