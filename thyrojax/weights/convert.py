@@ -82,7 +82,7 @@ def convert(
     notes += store.write(written, target, module.NAME, overwrite)
     differences: dict[str, float] = {}
     if probe:
-        differences = _probe(module, read, target, depth_multiplier, written.variant)
+        differences = _probe(module, read, written, target)
     return Conversion(
         source=read,
         written=written,
@@ -138,16 +138,14 @@ def _native_notes(module: Any, variant: Variant) -> list[str]:
     return notes
 
 
-def _probe(
-    module: Any, source: Weights, target: Path, depth_multiplier: float, variant: Variant
-) -> dict[str, float]:
+def _probe(module: Any, source: Weights, written: Weights, target: Path) -> dict[str, float]:
     """Source under its variant against the file as written under what its class computes."""
     from thyrojax.weights import comparison
 
     if hasattr(module, "run"):
-        images = comparison.probe_images(source.channels, module.probe_size(target))
+        images = comparison.probe_images(written.channels, module.probe_size(target))
         found = module.run(target, images)
         return comparison.outputs_difference(comparison.outputs(source, images), found)
-    back = store.read(target, depth_multiplier=depth_multiplier)
-    native = store.native_variant(module, variant)
+    back = store.read(target, depth_multiplier=source.depth_multiplier)
+    native = store.native_variant(module, written.variant)
     return comparison.probe_difference(source, replace(back, variant=native))
