@@ -218,7 +218,7 @@ def write(path: Path, arrays: Arrays, variant: Variant, metadata: Mapping[str, A
             helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", width])
             for name, width in outputs.items()
         ],
-        [numpy_helper.from_array(values, name) for name, values in made.constants.items()],
+        initializer=[],
     )
     model = helper.make_model(
         graph,
@@ -231,6 +231,10 @@ def write(path: Path, arrays: Arrays, variant: Variant, metadata: Mapping[str, A
     helper.set_model_props(
         model, _entries(json.loads(description)) | {DESCRIPTION_KEY: description}
     )
+    # One by one into the model itself, which would copy a graph that had them.
+    for name in list(made.constants):
+        values = numpy_helper.from_array(made.constants.pop(name), name)
+        model.graph.initializer.add().CopyFrom(values)
     path.write_bytes(model.SerializeToString(deterministic=True))
     return inference.notes(arrays)
 
