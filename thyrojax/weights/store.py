@@ -195,8 +195,10 @@ def recognise(path: Path) -> Any:
 
 def parts(path: Path) -> list[Path]:
     """All files that a format keeps beside or under the one that names it, sorted."""
+    checkpoints = path / "checkpoints"  # of a run, whose other files are not the network
     if path.is_dir():
-        return sorted(file for file in path.rglob("*") if file.is_file())
+        inner = checkpoints if checkpoints.is_dir() else path
+        return sorted(file for file in inner.rglob("*") if file.is_file())
     if path.suffix == ".index":
         data = path.with_suffix("").name + ".data-"
         return [path, *sorted(f for f in path.parent.iterdir() if f.name.startswith(data))]
