@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -181,12 +182,13 @@ def test_preprocessing_can_be_changed_on_the_way(tmp_path: Path, new_arrays: New
         ("out.h5", {"to": "caffe"}, r"format: found 'caffe', expected one of"),
         ("out.bin", {}, r"out\.bin: found an ending that names no format, expected one of"),
         ("out.h5", {"preprocessing": "none"}, r"preprocessing: found 'none', expected one of"),
+        ("out.h5", {"input_size": 384}, r"input size: found 384 px for keras-h5, expected none"),
         ("out.h5", {"variant": "v4"}, r"variant: found 'v4', expected one of"),
         ("out.h5", {"classes": "1000"}, r"classes: found no classes, expected 1001 or 1000"),
     ],
 )
 def test_options_that_cannot_be_met_are_told(
-    tmp_path: Path, new_arrays: NewArrays, target: str, options: dict[str, str], message: str
+    tmp_path: Path, new_arrays: NewArrays, target: str, options: dict[str, Any], message: str
 ) -> None:
     start = new_file(tmp_path, "flax", new_arrays())
     with pytest.raises(WeightsError, match=message):

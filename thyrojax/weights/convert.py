@@ -71,6 +71,11 @@ def convert(
         known = ", ".join(PREPROCESSING)
         raise WeightsError(f"preprocessing: found {preprocessing!r}, expected one of {known}")
     module = store.choose_format(target, to)
+    if input_size is not None and not hasattr(module, "run"):
+        raise WeightsError(
+            f"input size: found {input_size} px for {module.NAME}, expected none: only exports "
+            "for inference have one"
+        )
     if target.exists() and not overwrite:
         raise WeightsError(f"{target}: found it there already, expected a new name, or --force")
     read = store.read(source, variant=variant, depth_multiplier=depth_multiplier, announce=announce)

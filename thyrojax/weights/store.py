@@ -189,7 +189,8 @@ def recognise(path: Path) -> Any:
             found = f"{size} bytes that begin with {file.read(8)!r}"
     else:
         found = "a folder of something else" if path.is_dir() else "neither a file nor a folder"
-    known = ", ".join(formats.load(name).DESCRIPTION for name in formats.FORMATS)
+    modules = map(formats.load, formats.FORMATS)
+    known = ", ".join(module.DESCRIPTION for module in modules if not hasattr(module, "run"))
     raise WeightsError(f"{path}: found {found}, expected one of: {known}")
 
 
