@@ -206,6 +206,8 @@ def make(callee: Any, arguments: Any) -> Any:
         return builder(arguments)
     if callee.full.startswith("__torch__."):
         return Module(callee.full)
+    if callee.full.removeprefix("torch.") in STORAGES:
+        raise Refused(f"found a call of {callee.full}, expected it to be named only")
     return Opaque(callee.full, [arguments])  # not a copy, of which a pickle could ask for thousands
 
 

@@ -106,6 +106,8 @@ class _Machine:
             elif code == pickle.REDUCE[0]:
                 items = stack.pop()
                 stack.append(pickle_names.make(stack.pop(), items))
+            elif code in (pickle.EMPTY_LIST[0], pickle.EMPTY_SET[0]):
+                stack.append([])
             elif code == pickle.STOP[0]:
                 return stack.pop()
             else:
@@ -149,8 +151,6 @@ class _Machine:
             self.memo[len(self.memo)] = self.stack[-1]
         elif code == pickle.EMPTY_DICT:
             push(Table())
-        elif code in (pickle.EMPTY_LIST, pickle.EMPTY_SET):
-            push([])
         elif code == pickle.FROZENSET:
             push(self.above_mark())
         elif code == pickle.SETITEM:
