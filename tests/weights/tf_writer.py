@@ -38,7 +38,7 @@ def varint(number: int) -> bytes:
 
 def message(*fields: tuple[int, Any]) -> bytes:
     """Fields as (number, value)."""
-    encoded = b""
+    encoded = bytearray()
     for number, value in fields:
         if isinstance(value, Fixed32):
             encoded += varint(number << 3 | 5) + struct.pack("<I", value)
@@ -49,7 +49,7 @@ def message(*fields: tuple[int, Any]) -> bytes:
         else:
             data = value.encode() if isinstance(value, str) else bytes(value)
             encoded += varint(number << 3 | 2) + varint(len(data)) + data
-    return encoded
+    return bytes(encoded)
 
 
 def masked(data: bytes) -> int:
@@ -222,6 +222,7 @@ class Builder:
       last_max: a max pool in the last block.
       head: "conv" as slim's, "dense" as that of 2015, "none", or "foreign", two dense layers.
       prepare: (kind, number) of arithmetic before the trunk.
+      identities: constants are read through one, as where variables were.
     """
 
     def __init__(
@@ -233,10 +234,11 @@ class Builder:
         head: str = "conv",
         prepare: Sequence[tuple[str, float]] = (),
         epsilon: float = 1e-3,
+        identities: bool = False,
         depth_multiplier: float = 0.05,
     ) -> None:
         self.arrays, self.naming, self.norm, self.epsilon = arrays, naming, norm, epsilon
-        self.last_max = last_max
+        self.last_max, self.identities = last_max, identities
         self.units = {unit.path: unit for unit in trunk(depth_multiplier).units}
         self.units |= {unit.path: unit for unit in aux_units(depth_multiplier)}
         self.nodes: dict[str, bytes] = {}
@@ -267,9 +269,8 @@ class Builder:
         return name
 
     def constant(self, name: str, array: np.ndarray, values: bool = False) -> str:
-        """Read through an Identity, as of a variable."""
         self.add(name, "Const", value=tensor_proto(np.asarray(array), values))
-        return self.add(f"{name}/read", "Identity", [name])
+        return self.add(f"{name}/read", "Identity", [name]) if self.identities else name
 
     def scope(self, path: str, within: str) -> str:
         return within if self.naming == "2015" else f"InceptionV3/{names_slim.scopes()[path]}"

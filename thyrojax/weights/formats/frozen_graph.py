@@ -60,6 +60,7 @@ IMAGES = (
 )
 FUSED = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
 GLOBAL = "BatchNormWithGlobalNormalization"  # of 2015
+LAID_OUT = ("AvgPool", "BiasAdd", "Conv2D", "MaxPool", *FUSED)  # have a setting for it
 DEFAULT_EPSILON = 1e-4  # of FusedBatchNorm in TensorFlow's list of operators
 
 
@@ -110,7 +111,7 @@ def build(operators: Sequence[Operator]) -> Frozen:
 
 
 def _nodes(operator: Operator, inputs: tuple[str, ...], constants: Constants) -> list[Node]:
-    if operator.text("data_format") not in ("", "NHWC"):
+    if operator.kind in LAID_OUT and operator.text("data_format") not in ("", "NHWC"):
         raise ValueError(
             f"{operator.name}: found data_format {operator.text('data_format')}, expected NHWC"
         )

@@ -9,8 +9,9 @@ from __future__ import annotations
 import mmap
 import re
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from thyrojax.weights.formats import tf_tensor
@@ -22,10 +23,10 @@ MAX_INPUTS = 256
 MAX_NODE_FIELDS = 512
 HEAD_BYTES = 8192  # within which the first operator's name and kind stand
 
-_NODE, _NAME = b"\x0a", b"\x0a"  # tags of field 1, of the graph and of its operator
+_NAME, _KIND, _INPUT, _SETTING = 1, 2, 3, 5  # fields of an operator
+_FIRST = b"\x0a"  # tag of field 1: of the graph, an operator; of that, its name
 _OPERATOR = re.compile(rb"\x12(.)([A-Z_][A-Za-z0-9_>]*)", re.DOTALL)
 _SAVED_MODEL = b"\x08\x01\x12"  # tags and values of a schema version and a graph with its variables
-_EMPTY = Message(memoryview(b""))
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,15 +34,21 @@ class Operator:
     """A node of the graph: its name, what it is, the tensors that it reads, and its settings.
 
     A tensor goes by the name of the node that makes it, with `:1` and so on of its further results.
+    Settings are looked into when they are asked for.
     """
 
     name: str
     kind: str
     inputs: tuple[str, ...]
-    attributes: Mapping[str, Message]
+    settings: Sequence[memoryview]
+
+    @cached_property
+    def _attributes(self) -> dict[str, memoryview | None]:
+        entries = map(Message, self.settings)
+        return {entry.text(1): entry.data(2) for entry in entries}
 
     def _attribute(self, name: str) -> Message:
-        return self.attributes.get(name, _EMPTY)
+        return Message(self._attributes.get(name) or memoryview(b""))
 
     def text(self, name: str) -> str:
         return self._attribute(name).text(2)
@@ -77,10 +84,10 @@ def recognises(path: Path) -> bool:
     if is_saved_model(head):
         return True
     try:
-        if head[:1] != _NODE:
+        if head[:1] != _FIRST:
             return False
         length, place = read_varint(head, 1)
-        if length > size - place or head[place : place + 1] != _NAME:
+        if length > size - place or head[place : place + 1] != _FIRST:
             return False
         length, place = read_varint(head, place + 1)
     except ValueError:
@@ -120,20 +127,20 @@ def load(path: Path) -> list[Operator]:
 
 
 def _operator(data: memoryview) -> Operator:
-    message = Message(data, MAX_NODE_FIELDS)
-    name = message.text(1)
+    found: dict[int, list[memoryview]] = {_NAME: [], _KIND: [], _INPUT: [], _SETTING: []}
+    for field in fields(data, MAX_NODE_FIELDS):
+        if field.number in found:
+            if field.wire_type != BYTES:
+                raise ValueError(f"found wire type {field.wire_type} in an operator, expected 2")
+            found[field.number].append(field.data)
+    name, kind = (text(found[number][-1]) if found[number] else "" for number in (_NAME, _KIND))
+    inputs = [text(tensor) for tensor in found[_INPUT]]
     if not name or set(name) & set("#:^"):
         raise ValueError(f"found an operator called {name[:80]!r}, expected letters and numbers")
-    inputs = message.all_bytes(3)
     if len(inputs) > MAX_INPUTS:
         raise ValueError(f"{name}: found {len(inputs)} inputs, expected at most {MAX_INPUTS}")
-    attributes: dict[str, Message] = {}
-    for attribute in message.all_bytes(5):
-        entry = Message(attribute)
-        attributes[entry.text(1)] = entry.message(2) or _EMPTY
-    names = [text(data) for data in inputs]
-    tensors = tuple(name.removesuffix(":0") for name in names if not name.startswith("^"))
-    return Operator(name, message.text(2), tensors, attributes)
+    tensors = tuple(tensor.removesuffix(":0") for tensor in inputs if tensor[:1] != "^")
+    return Operator(name, kind, tensors, found[_SETTING])
 
 
 def producer(tensor: str) -> str:
@@ -173,12 +180,3 @@ def _sources(operator: Operator) -> set[str]:
     if operator.kind == "Merge":  # the beginning of a loop reads its end
         return set()
     return {producer(tensor) for tensor in operator.inputs}
-
-
-def readers(operators: Iterable[Operator]) -> dict[str, list[Operator]]:
-    """Tensor -> the operators that read it."""
-    found: dict[str, list[Operator]] = {}
-    for operator in operators:
-        for tensor in operator.inputs:
-            found.setdefault(tensor, []).append(operator)
-    return found

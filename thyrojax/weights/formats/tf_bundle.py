@@ -114,8 +114,8 @@ def _second_version(
         name = key.decode("utf-8", "backslashreplace")
         if name.startswith("\0"):
             # One part of a variable: its name, then where the part begins and how long it is.
-            whole, _, place = key[1:].partition(b"\0\1")
-            name = f"{PART}{whole.decode('utf-8', 'backslashreplace')} ({place.hex()})"
+            whole, _, which = key[1:].partition(b"\0\1")
+            name = f"{PART}{whole.decode('utf-8', 'backslashreplace')} ({which.hex()})"
         sizes = tf_tensor.shape(entry.message(2))
         dtype = tf_tensor.dtype_name(entry.number(1))
         if n_slices := len(entry.all_bytes(7)):

@@ -37,8 +37,6 @@ def read_varint(data: memoryview, place: int) -> tuple[int, int]:
       ValueError: it is longer, or cut off.
     """
     value = 0
-    if place < len(data) and data[place] < 0x80:
-        return data[place], place + 1  # nearly all
     for i, byte in enumerate(data[place : place + 10]):
         value |= (byte & 0x7F) << 7 * i
         if byte < 0x80:
@@ -60,20 +58,25 @@ def fields(data: memoryview, limit: int = MAX_FIELDS) -> Iterator[Field]:
         n += 1
         if n > limit:
             raise ValueError(f"found a message of more than {limit} fields, expected fewer")
-        tag, place = read_varint(data, place)
+        # One byte holds nearly all numbers; a call for each would be slow.
+        if (tag := data[place]) < 0x80:
+            place += 1
+        else:
+            tag, place = read_varint(data, place)
         number, wire_type = tag >> 3, tag & 7
         if not 0 < number < 1 << 29:
             raise ValueError(f"found field {number} at byte {place}, expected 1 to {2**29 - 1}")
-        if wire_type == VARINT:
-            value, place = read_varint(data, place)
-            yield Field(number, wire_type, value, nothing)
-            continue
-        if wire_type == BYTES:
-            size, place = read_varint(data, place)
-        elif wire_type in _SIZES:
+        if wire_type in _SIZES:
             size = _SIZES[wire_type]
-        else:
+        elif wire_type not in (VARINT, BYTES):
             raise ValueError(f"found wire type {wire_type} at byte {place}, expected 0, 1, 2 or 5")
+        elif place < len(data) and (size := data[place]) < 0x80:
+            place += 1
+        else:
+            size, place = read_varint(data, place)
+        if wire_type == VARINT:
+            yield Field(number, wire_type, size, nothing)
+            continue
         if size > len(data) - place:
             raise ValueError(
                 f"found {size} bytes at byte {place} of {len(data)}, expected them within"
@@ -126,15 +129,16 @@ class Message:
 
     def data(self, number: int) -> memoryview | None:
         """Bytes: of several, the last."""
-        found = self.all_bytes(number)
-        return found[-1] if found else None
+        found = self._all(number, BYTES)
+        return found[-1].data if found else None
 
     def message(self, number: int, limit: int = MAX_FIELDS) -> Message | None:
         data = self.data(number)
         return None if data is None else Message(data, limit)
 
     def text(self, number: int) -> str:
-        return text(self.data(number) or memoryview(b""))
+        found = self._all(number, BYTES)
+        return text(found[-1].data) if found else ""
 
     def numbers(self, number: int, limit: int = MAX_NUMBERS) -> list[int]:
         """Whole numbers, signed, each in a field of its own or many in one."""
