@@ -63,6 +63,7 @@ def test_tensorflows_files_are_the_same_network_here(peer: Any, file: str) -> No
     for size, batch in images.items():
         theirs = {name: answers[f"{size}/{name}"] for name in ("pool", "logits")}
         found = outputs_difference(theirs, outputs(weights, batch))
+        print(f"{file} {size}: {found}")  # `pytest -rP` shows the figures
         assert found.keys() == theirs.keys()
         assert max(found.values()) <= TOLERANCE, (size, found)
 

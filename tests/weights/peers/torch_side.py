@@ -95,7 +95,7 @@ def save(network, job, path):
     elif how == "parallel":
         torch.save({f"module.{name}": value for name, value in state.items()}, path)
     elif how == "wrapped":
-        optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+        optimizer = torch.optim.SGD(network.parameters(), lr=1e-6, momentum=0.9)
         sum(parameter.sum() for parameter in network.parameters()).backward()
         optimizer.step()
         wrapped = {"epoch": 3, "state_dict": network.state_dict()}
