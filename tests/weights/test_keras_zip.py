@@ -338,7 +338,7 @@ def test_descriptions_of_anything_are_read_or_refused(contents: dict[str, bytes]
     trunk = {layer.path for layer in keras_config.parse(contents[MODEL]) if "Batch" in layer.kind}
     assert len(trunk) == 94
     refused = 0
-    for _ in range(200):
+    for _ in range(80):
         model = json.loads(contents[MODEL])
         for _ in range(int(rng.integers(1, 4))):
             layers = model["config"]["layers"]
@@ -357,4 +357,4 @@ def test_descriptions_of_anything_are_read_or_refused(contents: dict[str, bytes]
         except ValueError:
             faults.append("JSON")
         refused += bool(faults)
-    assert 50 < refused < 200
+    assert 20 < refused < 80

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from thyrojax.errors import WeightsError
+from thyrojax.weights.formats import hdf5_heap
 
 if TYPE_CHECKING:
     import h5py
@@ -68,16 +69,21 @@ def recognises(path: Path) -> bool:
     if not path.is_file():
         return False
     with path.open("rb") as file:
-        offset = 0
-        while offset <= 2**20:
-            file.seek(offset)
-            found = file.read(len(SIGNATURE))
-            if found == SIGNATURE:
-                return True
-            if not found:
-                return False
-            offset = max(512, 2 * offset)
-    return False
+        return _begin(file) is not None
+
+
+def _begin(file: io.BufferedIOBase) -> int | None:
+    """Where the signature is, None where it is not."""
+    offset = 0
+    while offset <= 2**20:
+        file.seek(offset)
+        found = file.read(len(SIGNATURE))
+        if found == SIGNATURE:
+            return offset
+        if not found:
+            return None
+        offset = max(512, 2 * offset)
+    return None
 
 
 def has_level(path: Path, level: str) -> bool:
@@ -103,6 +109,19 @@ def has_level(path: Path, level: str) -> bool:
         return False
 
 
+def _check_heaps(file: io.BufferedIOBase) -> None:
+    """Finds what the library itself would follow without end.
+
+    Raises:
+      ValueError: what was found.
+    """
+    begin = _begin(file)
+    if begin is not None:
+        fault = hdf5_heap.address_fault(file, begin) or hdf5_heap.heap_fault(file)
+        if fault:
+            raise ValueError(fault)
+
+
 def damage(error: BaseException) -> str:
     """The HDF5 library's complaint on one line."""
     return " ".join(str(error).strip("'\"").split()) or type(error).__name__
@@ -122,7 +141,10 @@ def open_file(path: Path, content: io.BytesIO | None = None) -> h5py.File:
 
     try:
         if content is not None:
+            _check_heaps(content)
             return h5py.File(content, "r")
+        with path.open("rb") as file:
+            _check_heaps(file)
         return h5py.File(path, "r", locking=False)
     except DAMAGE as error:
         raise WeightsError(
