@@ -356,6 +356,6 @@ def test_damaged_files_are_read_or_refused(
 ) -> None:
     if unchecked:
         monkeypatch.setattr(tf_table, "matches", lambda data, stored: True)
-    counts = fuzz(new_file(write=write), lambda path: slim.read(path, SMALL), n=40)
-    assert sum(counts.values()) == 40
-    assert counts["refused"] > 10
+    counts = fuzz(new_file(write=write), lambda path: slim.read(path, SMALL), n=25)
+    assert sum(counts.values()) == 25
+    assert counts["refused"] > 5

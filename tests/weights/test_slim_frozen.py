@@ -209,6 +209,25 @@ def test_batch_norm_that_was_worked_out_before(new_file: Any, arrays: Arrays) ->
     np.testing.assert_array_equal(found[second], arrays[second])
 
 
+def test_vectors_laid_along_the_channels(new_file: Any, new_arrays: Callable[..., Arrays]) -> None:
+    """As Keras 3 has them."""
+    arrays = new_arrays(0.05, classes=2)
+    bn = f"{FIRST}/BatchNorm"
+
+    def change(nodes: dict[str, bytes]) -> None:
+        nodes["shape"] = node("shape", "Const", value=np.array([1, 1, 1, 16], np.int32))
+        nodes["laid"] = node("laid", "Reshape", [f"{bn}/beta", "shape"])
+        name = f"{bn}/batchnorm/sub"
+        nodes[name] = node(name, "Sub", ["laid", f"{bn}/batchnorm/mul_2"])
+        mean = arrays["batch_stats/Conv2d_2a_3x3/bn/mean"].reshape(1, 1, 1, -1)
+        name = "InceptionV3/Conv2d_2a_3x3/BatchNorm/moving_mean"
+        nodes[name] = node(name, "Const", value=mean)
+
+    reading = slim_frozen.read(new_file(change, given=arrays, norm="arithmetic"), SMALL)
+    assert_same(reading, arrays)
+    assert reading.ignored["shape"] == "not a weight: setting of Reshape"
+
+
 def test_scales_given_as_one_value(new_file: Any, arrays: Arrays) -> None:
     """TensorFlow writes a constant of equal values as one."""
 
@@ -399,6 +418,10 @@ FAULTS: dict[str, tuple[Change, list[str]]] = {
         constant(f"{FIRST}/weights", (1, 1), (2, writer.shape_proto([1] * 9))),
         [f"{FIRST}/weights: found 9 dimensions"],
     ),
+    "negative size": (
+        constant(f"{HEAD}/weights", (1, 1), (2, writer.shape_proto([1, 1, 16, -5]))),
+        [rf"{HEAD}/weights: found shape .*, expected known sizes up to"],
+    ),
     "constant of nothing": (
         replaced(f"{FIRST}/weights", "Const"),
         [f"{FIRST}/weights: found a constant without a value"],
@@ -428,6 +451,10 @@ FAULTS: dict[str, tuple[Change, list[str]]] = {
     "other activation": (
         replaced(f"{FIRST}/Relu", "Relu6", [BATCH_NORM]),
         [r"Conv2d_1a_3x3: found Relu6 .*, expected a convolution with bias and ReLU"],
+    ),
+    "vectors of other lengths": (
+        replaced(f"{FIRST}/BatchNorm/moving_mean", "Const", value=np.zeros(15, np.float32)),
+        ["Conv2d_1a_3x3: found FusedBatchNormV3"],
     ),
     "inputs without end": (
         replaced("many", "AddN", ["input"] * 257), ["many: found 257 inputs, expected at most"]
@@ -502,6 +529,6 @@ def test_file_cut_off(new_file: Any) -> None:
 def test_damaged_files_are_read_or_refused(
     new_file: Any, fuzz: Callable[..., dict[str, int]], norm: str
 ) -> None:
-    counts = fuzz(new_file(norm=norm), lambda path: slim_frozen.read(path, SMALL), n=20)
-    assert sum(counts.values()) == 20
-    assert counts["refused"] > 5
+    counts = fuzz(new_file(norm=norm), lambda path: slim_frozen.read(path, SMALL), n=12)
+    assert sum(counts.values()) == 12
+    assert counts["refused"] > 3

@@ -360,7 +360,10 @@ def test_the_last_of_few_values_stands_for_the_rest() -> None:
     ("fields", "fault"),
     [
         ([(1, 1), (2, writer.shape_proto([2])), (4, b"abc")], "found 3 bytes, expected 8"),
-        ([(1, 1), (2, writer.shape_proto([-2])), (4, b"abcd")], "found 4 bytes"),
+        (
+            [(1, 1), (2, writer.shape_proto([-2])), (4, b"abcd")],
+            "found shape .*expected known sizes",
+        ),
         ([(1, 1), (2, writer.shape_proto([1])), (5, b"abc")], "found 3 bytes in field 5"),
         ([(1, 1), (2, writer.shape_proto([1])), (5, bytes(8))], "found 2 values, expected 1"),
         ([(1, 7), (2, writer.shape_proto([1])), (8, b"text")], "found values of type number 7"),

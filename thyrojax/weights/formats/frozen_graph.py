@@ -95,12 +95,13 @@ def build(operators: Sequence[Operator]) -> Frozen:
             frozen.constants.stored[operator.name] = operator.tensor()
         inputs = tuple(frozen.first.get(tensor, tensor) for tensor in operator.inputs)
         known = frozen.constants.has
-        if KINDS.get(operator.kind) == "same" and inputs and known(inputs[0]):
+        same = KINDS.get(operator.kind) == "same" and inputs and known(inputs[0])
+        if same or _lays_out(operator, inputs, frozen.constants):
             frozen.first[operator.name] = inputs[0]
         elif (
             operator.kind in FORMULAS
             and all(map(known, inputs))
-            and (frozen.constants.add_formula(operator.name, operator.kind, *inputs))
+            and frozen.constants.add_formula(operator.name, operator.kind, *inputs)
         ):
             continue
         elif operator.kind in IMAGES:
@@ -108,6 +109,14 @@ def build(operators: Sequence[Operator]) -> Frozen:
         elif operator.kind not in ABSENT:
             frozen.nodes += _nodes(operator, inputs, frozen.constants)
     return frozen
+
+
+def _lays_out(operator: Operator, inputs: Sequence[str], constants: Constants) -> bool:
+    """Whether it only puts a vector along the channels, as Keras does before BatchNorm."""
+    if operator.kind != "Reshape" or len(inputs) != 2:
+        return False
+    length, sizes = constants.length(inputs[0]), _integers(constants, inputs[1])
+    return length > 0 and sizes[-1:] in ((length,), (-1,)) and set(sizes[:-1]) <= {1}
 
 
 def _nodes(operator: Operator, inputs: tuple[str, ...], constants: Constants) -> list[Node]:

@@ -15,17 +15,17 @@ from functools import cached_property
 from pathlib import Path
 
 from thyrojax.weights.formats import tf_tensor
-from thyrojax.weights.formats.wire import BYTES, Message, fields, read_varint, text
+from thyrojax.weights.formats.wire import BYTES, Message, fields, map_entry, read_varint, text
 from thyrojax.weights.state_dict import Tensor
 
 MAX_NODES = 20_000  # Inception-v3 has 1,200 to 2,000
 MAX_INPUTS = 256
-MAX_NODE_FIELDS = 512
 HEAD_BYTES = 8192  # within which the first operator's name and kind stand
 
 _NAME, _KIND, _INPUT, _SETTING = 1, 2, 3, 5  # fields of an operator
 _FIRST = b"\x0a"  # tag of field 1: of the graph, an operator; of that, its name
 _OPERATOR = re.compile(rb"\x12(.)([A-Z_][A-Za-z0-9_>]*)", re.DOTALL)
+_NOTHING = memoryview(b"")
 _SAVED_MODEL = b"\x08\x01\x12"  # tags and values of a schema version and a graph with its variables
 
 
@@ -43,12 +43,11 @@ class Operator:
     settings: Sequence[memoryview]
 
     @cached_property
-    def _attributes(self) -> dict[str, memoryview | None]:
-        entries = map(Message, self.settings)
-        return {entry.text(1): entry.data(2) for entry in entries}
+    def _attributes(self) -> dict[str, memoryview]:
+        return dict(map(map_entry, self.settings))
 
     def _attribute(self, name: str) -> Message:
-        return Message(self._attributes.get(name) or memoryview(b""))
+        return Message(self._attributes.get(name, _NOTHING))
 
     def text(self, name: str) -> str:
         return self._attribute(name).text(2)
@@ -128,18 +127,19 @@ def load(path: Path) -> list[Operator]:
 
 def _operator(data: memoryview) -> Operator:
     found: dict[int, list[memoryview]] = {_NAME: [], _KIND: [], _INPUT: [], _SETTING: []}
-    for field in fields(data, MAX_NODE_FIELDS):
+    for field in fields(data):
         if field.number in found:
             if field.wire_type != BYTES:
                 raise ValueError(f"found wire type {field.wire_type} in an operator, expected 2")
             found[field.number].append(field.data)
     name, kind = (text(found[number][-1]) if found[number] else "" for number in (_NAME, _KIND))
-    inputs = [text(tensor) for tensor in found[_INPUT]]
+    # "^" begins what is only to be computed before: of that a graph's last operator may have much.
+    inputs = [tensor for tensor in map(text, found[_INPUT]) if tensor[:1] != "^"]
     if not name or set(name) & set("#:^"):
         raise ValueError(f"found an operator called {name[:80]!r}, expected letters and numbers")
     if len(inputs) > MAX_INPUTS:
         raise ValueError(f"{name}: found {len(inputs)} inputs, expected at most {MAX_INPUTS}")
-    tensors = tuple(tensor.removesuffix(":0") for tensor in inputs if tensor[:1] != "^")
+    tensors = tuple(tensor.removesuffix(":0") for tensor in inputs)
     return Operator(name, kind, tensors, found[_SETTING])
 
 

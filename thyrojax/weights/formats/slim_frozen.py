@@ -229,9 +229,10 @@ def _ignored(
     within = {node.outputs[0].partition("#")[0] for node in frozen.nodes if id(node) in found.nodes}
     reasons = dict.fromkeys(constants.stored.keys() - constants.used, "read by no operator")
     for operator in operators:
-        for tensor in operator.inputs:
+        same = operator.inputs[:1] if operator.name in frozen.first else ()
+        for tensor in operator.inputs[len(same) :]:
             key = frozen.first.get(tensor, tensor)
-            if key not in reasons or operator.name in frozen.first:
+            if key not in reasons:
                 continue
             is_float = constants.stored[key].dtype in FLOATS
             if not is_float or operator.kind in frozen_graph.IMAGES:

@@ -34,11 +34,11 @@ _SUMS = ("Add", "AddV2")
 
 
 class Formula(NamedTuple):
-    """Arithmetic on constants; `shape` of the result, (), (1,) or that of a vector."""
+    """Arithmetic on constants that gives so many values; `depth` of formulas within it."""
 
     kind: str
     operands: tuple[str, ...]
-    shape: tuple[int, ...]
+    length: int
     depth: int
 
 
@@ -71,7 +71,7 @@ class Constants:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return (
             {key: tensor.shape for key, tensor in self.stored.items()}
-            | {key: formula.shape for key, formula in self.formulas.items()}
+            | {key: (formula.length,) for key, formula in self.formulas.items()}
             | dict.fromkeys(self.numbers, ())
         )
 
@@ -85,7 +85,7 @@ class Constants:
             return np.asarray(self.numbers[key])
         if formula := self.formulas.get(key):
             work_out: Any = _ARITHMETIC.get(formula.kind) or _ALONE[formula.kind]
-            operands = [self.values(operand) for operand in formula.operands]
+            operands = [self.values(operand).reshape(-1) for operand in formula.operands]
             with np.errstate(all="ignore"):  # what is not finite is found in the arrays
                 return np.asarray(work_out(*operands), np.float32)
         self.used[key] = None
@@ -98,35 +98,28 @@ class Constants:
         except ValueError as error:
             raise ValueError(f"{key}: {error}") from None
 
-    def is_vector(self, key: str) -> bool:
-        """Whether it may stand in a formula: floats in at most one dimension."""
-        if tensor := self.stored.get(key):
-            return (
-                tensor.dtype in FLOATS
-                and len(tensor.shape) <= 1
-                and 0 < math.prod(tensor.shape) <= MAX_VECTOR
-            )
-        return key in self.formulas or key in self.numbers
+    def length(self, key: str) -> int:
+        """How many values a vector of floats has, one for each channel, that may stand in a
+        formula: 1 for a single number, 0 for anything else."""
+        if formula := self.formulas.get(key):
+            return formula.length
+        tensor = self.stored.get(key)
+        if tensor is None:
+            return int(key in self.numbers)
+        length = math.prod(tensor.shape)
+        flat = tensor.dtype in FLOATS and tensor.shape[-1:] in ((), (length,))
+        return length if flat and length <= MAX_VECTOR else 0
 
     def add_formula(self, key: str, kind: str, *operands: str) -> bool:
         """Adds a formula, unless the operands are none that it can have."""
-        n = 1 if kind in _ALONE else 2
-        if len(operands) != n or not all(self.is_vector(operand) for operand in operands):
+        if len(operands) != (1 if kind in _ALONE else 2):
             return False
-        known = [self.formulas.get(operand) for operand in operands]
-        shapes = [
-            formula.shape
-            if formula
-            else self.stored[operand].shape
-            if operand in self.stored
-            else ()
-            for operand, formula in zip(operands, known, strict=True)
-        ]
-        lengths = {shape for shape in shapes if shape not in ((), (1,))}
-        depth = 1 + max((formula.depth for formula in known if formula), default=0)
-        if len(lengths) > 1 or depth > MAX_DEPTH:
+        lengths = {self.length(operand) for operand in operands}
+        known = [self.formulas[operand] for operand in operands if operand in self.formulas]
+        depth = 1 + max((formula.depth for formula in known), default=0)
+        if 0 in lengths or len(lengths - {1}) > 1 or depth > MAX_DEPTH:
             return False
-        self.formulas[key] = Formula(kind, operands, max(shapes, key=math.prod), depth)
+        self.formulas[key] = Formula(kind, operands, max(lengths), depth)
         return True
 
     def batch_norm(self, steps: Iterable[Step]) -> BatchNorm | None:
@@ -147,10 +140,7 @@ class Constants:
             return None
         variance, epsilon = addition.operands
         plain = (mean, variance, offset, *([scale] if scale else []))
-        one = epsilon in self.numbers or (
-            epsilon in self.stored and math.prod(self.stored[epsilon].shape) == 1
-        )
-        if not one or not all(key in self.stored for key in plain):
+        if self.length(epsilon) != 1 or not all(key in self.stored for key in plain):
             return None
         return BatchNorm(mean, variance, scale, offset, epsilon)
 

@@ -11,10 +11,11 @@ from functools import partial
 
 import numpy as np
 
-from thyrojax.weights.formats.wire import Message
+from thyrojax.weights.formats.wire import Message, fields
 from thyrojax.weights.state_dict import Tensor
 
 MAX_DIMENSIONS = 8
+MAX_SIZE = 2**40  # of one dimension; what is not known is stored as -1, in 64 bits
 # Number of a data type -> NumPy's name, or "bfloat16".
 DTYPES = {
     1: "float32",
@@ -49,17 +50,25 @@ def dtype_name(number: int) -> str:
 
 
 def shape(message: Message | None) -> tuple[int, ...]:
-    """A TensorShapeProto; sizes that are not known are -1.
+    """A TensorShapeProto.
 
     Raises:
-      ValueError: it has no fixed number of dimensions, or too many.
+      ValueError: it has no fixed number of dimensions, too many, or sizes that are not known.
     """
     if message is None:
         return ()
-    sizes = message.all_bytes(2)
-    if message.number(3) or len(sizes) > MAX_DIMENSIONS:
-        raise ValueError(f"found {len(sizes)} dimensions, expected up to {MAX_DIMENSIONS} known")
-    return tuple(Message(size).number(1) for size in sizes)
+    dimensions = message.all_bytes(2)
+    if message.number(3) or len(dimensions) > MAX_DIMENSIONS:
+        raise ValueError(
+            f"found {len(dimensions)} dimensions, expected up to {MAX_DIMENSIONS} known"
+        )
+    sizes = []
+    for dimension in dimensions:
+        found = [field.varint for field in fields(dimension) if field.number == 1]
+        sizes.append(found[-1] if found else 0)
+    if max(sizes, default=0) > MAX_SIZE:
+        raise ValueError(f"found shape {tuple(sizes)}, expected known sizes up to {MAX_SIZE}")
+    return tuple(sizes)
 
 
 def tensor(message: Message) -> Tensor:
@@ -87,7 +96,7 @@ def plain(data: memoryview | np.ndarray, dtype: str, sizes: tuple[int, ...]) -> 
         raise ValueError(f"found values of type {dtype}, expected numbers")
     stored = np.dtype("<u2" if dtype == "bfloat16" else dtype).newbyteorder("<")
     expected = math.prod(sizes) * stored.itemsize
-    if min(sizes, default=0) < 0 or len(data) != expected:
+    if len(data) != expected:
         raise ValueError(f"found {len(data)} bytes, expected {expected} for {sizes}")
     values = np.frombuffer(data, stored).reshape(sizes)
     return _from_bfloat16(values) if dtype == "bfloat16" else values
@@ -103,8 +112,8 @@ def _read(message: Message, dtype: str, sizes: tuple[int, ...], repeats: bool) -
     content = message.data(_CONTENT)
     if content is not None and len(content):
         return plain(content, dtype, sizes)
-    if dtype not in _VALUES or min(sizes, default=0) < 0:
-        raise ValueError(f"found values of type {dtype} and shape {sizes}, expected numbers")
+    if dtype not in _VALUES:
+        raise ValueError(f"found values of type {dtype}, expected numbers")
     field, packing = _VALUES[dtype]
     size = math.prod(sizes)
     if packing == "varint":

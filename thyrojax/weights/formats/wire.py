@@ -164,6 +164,20 @@ class Message:
         return np.frombuffer(data, dtype)
 
 
+def map_entry(data: memoryview) -> tuple[str, memoryview]:
+    """The key, which is text, and the value, which is a message, of an entry of a map.
+
+    Raises:
+      ValueError: it is damaged.
+    """
+    found = {1: data[:0], 2: data[:0]}
+    for field in fields(data):
+        if field.wire_type != BYTES:
+            raise ValueError(f"found wire type {field.wire_type} in an entry, expected {BYTES}")
+        found[field.number] = field.data
+    return text(found[1]), found[2]
+
+
 def text(data: memoryview) -> str:
     """UTF-8; bytes that are not appear as `\\xNN`."""
     if len(data) > MAX_TEXT_BYTES:
