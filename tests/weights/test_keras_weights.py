@@ -45,8 +45,12 @@ def new(tmp_path: Path, arrays: Arrays) -> New:
         with h5py.File(path, "r+") as file:
             del file.attrs["thyrojax"]
             layers = file["layers"]
+            del file["vars"]
             for layer in list(layers):
                 group = layers[layer]["vars"]
+                if not len(group):  # not every version of Keras has them
+                    del layers[layer]
+                    continue
                 kind, _, number = str(group.attrs["name"]).rpartition("_")
                 if not number.isdigit():
                     kind, number = str(group.attrs["name"]), "0"
@@ -133,6 +137,7 @@ def test_what_stands_beside_the_trunk_is_ignored_by_name(new: New, arrays: Array
             file[f"layers/batch_normalization/vars/{i}"] = np.ones(5, "f4")
         file["layers/dropout/seed_generator/vars/0"] = np.ones(2, "u4")
         file["optimizer/vars/0"] = 7
+        file["metrics/mean/vars/0"] = 0.5
         file.create_group("layers/rescaling/vars").attrs["name"] = "rescaling"
 
     weights = read(new(change, scope="layers/functional"), depth_multiplier=NARROW)
@@ -144,6 +149,7 @@ def test_what_stands_beside_the_trunk_is_ignored_by_name(new: New, arrays: Array
         **dict.fromkeys(after, "foreign head: layer after the trunk"),
         "layers/dropout/seed_generator/vars/0": "state of a random number generator",
         "optimizer/vars/0": "optimizer slot",
+        "metrics/mean/vars/0": "state of a metric",
         "layers/rescaling/vars": "no parameters",
     }
 
@@ -309,6 +315,6 @@ def test_heap_of_texts_without_end_is_refused(new: New, entry: bytes) -> None:
 
 
 def test_damaged_files_are_read_or_refused(new: New, fuzz: Callable[..., dict[str, int]]) -> None:
-    counts = fuzz(new(), lambda path: read(path, depth_multiplier=NARROW), n=60)
+    counts = fuzz(new(), lambda path: read(path, depth_multiplier=NARROW), n=60, max_seconds=3.0)
     assert sum(counts.values()) == 60
     assert counts["refused"] > 6

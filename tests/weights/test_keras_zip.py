@@ -81,7 +81,8 @@ def test_variant_is_that_of_the_described_model(changed_model: ChangedModel) -> 
     weights = read(changed_model(change), depth_multiplier=NARROW)
     assert weights.variant == Variant("padded", "max", 0.002)
     assert weights.classes == 5
-    assert weights.ignored == {
+    assert {key: reason for key, reason in weights.ignored.items() if "layers" not in key} == {
+        "vars": "no parameters",
         MODEL: "description of the model: only its layers' names and options were looked at",
         METADATA: "date and version",
     }
@@ -313,7 +314,12 @@ def test_damaged_archives_are_read_or_refused(
     contents: dict[str, bytes], tmp_path: Path, fuzz: Callable[..., dict[str, int]]
 ) -> None:
     pack(tmp_path / "new.keras", contents)
-    counts = fuzz(tmp_path / "new.keras", lambda path: read(path, depth_multiplier=NARROW), n=200)
+    counts = fuzz(
+        tmp_path / "new.keras",
+        lambda path: read(path, depth_multiplier=NARROW),
+        n=200,
+        max_seconds=3.0,
+    )
     assert sum(counts.values()) == 200
     assert counts["refused"] > 100
 

@@ -26,6 +26,9 @@ MAX_COLOURS = 4
 LEVEL = "vars"  # by which the layout is told from the legacy one
 _ARRAY = re.compile(rf"(?:(.+)/)?{LEVEL}/(\d{{1,6}})")
 
+# What a model that was trained has beside its layers, and why it is left out.
+TRAINING = {"optimizer": "optimizer slot", "metrics": "state of a metric"}
+
 # Arrays by how many a BatchNorm has; without gamma where it was made with scale=False.
 _NORM_ARRAYS = {
     3: ("beta", "moving_mean", "moving_variance"),
@@ -152,8 +155,8 @@ def _groups(
         levels = (match[1] or "").split("/") if match else []
         if match is None:
             faults.append(f"{key}: found an array outside of Keras 3's layout, expected .../vars/0")
-        elif levels[0] == "optimizer":
-            ignored[key] = "optimizer slot"
+        elif levels[0] in TRAINING:
+            ignored[key] = TRAINING[levels[0]]
         elif levels[-1].startswith("seed_generator"):
             ignored[key] = "state of a random number generator"
         else:
@@ -226,14 +229,16 @@ def _sources(groups: Sequence[_Group], numbers: Mapping[str, int]) -> list[Sourc
 
 
 def write(file: h5py.File, arrays: Arrays, layers: Sequence[Layer], has_scales: bool) -> None:
-    """Fills a new file with the arrays of a model, each under its layer's path."""
+    """Fills a new file with the arrays of a model, each under its layer's path.
+
+    Layers without arrays have a group too, which Keras 2 looks for.
+    """
+    file.create_group(LEVEL)
     for path, layer in paths(layers).items():
-        found = [arrays[name] for name in array_paths(layer, has_scales).values()]
-        if found:
-            group = file.create_group(f"{path}/{LEVEL}")
-            group.attrs["name"] = layer.name
-        for i, array in enumerate(found):
-            group.create_dataset(str(i), data=array, track_times=False)
+        group = file.create_group(f"{path}/{LEVEL}")
+        group.attrs["name"] = layer.name
+        for i, name in enumerate(array_paths(layer, has_scales).values()):
+            group.create_dataset(str(i), data=arrays[name], track_times=False)
 
 
 def array_paths(layer: Layer, has_scales: bool) -> dict[str, str]:
