@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from thyrojax.weights import VARIANTS, Weights, names, read, write
 from thyrojax.weights.types import Arrays
 
 NewArrays = Callable[..., Arrays]
-NARROW = {"depth_multiplier": 0.05}
+NARROW: dict[str, Any] = {"depth_multiplier": 0.05}
 
 
 @pytest.fixture(scope="module")
@@ -79,11 +81,42 @@ def test_run_is_read_as_what_it_predicts_with(small_run: Path) -> None:
     }
 
 
-def test_one_step_of_a_run_can_be_named(small_run: Path) -> None:
+def test_one_step_of_a_run_can_be_named(small_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps = sorted(path for path in (small_run / "checkpoints").iterdir() if path.name.isdigit())
-    found = read(steps[-1], **NARROW)
-    assert found.metadata["input_size"] == 75
-    assert found.classes == 2
+    whole = read(steps[-1], **NARROW)
+    monkeypatch.chdir(steps[-1])
+    for found in (whole, read("default", **NARROW)):
+        assert found.metadata["input_size"] == 75
+        assert found.classes == 2
+        assert found.notes == ()
+
+
+def test_step_that_was_taken_out_of_its_run_is_read_with_a_note(copied_run: Path) -> None:
+    step = max((copied_run / "checkpoints").iterdir()).rename(copied_run.parent / "step")
+    found = read(step, **NARROW)
+    assert found.variant == VARIANTS["keras"]
+    assert found.notes == (
+        "no config.json of a run: pooling and epsilon are taken to be the default",
+    )
+
+
+def test_run_without_averages_is_read_by_its_parameters(
+    tmp_path: Path, new_arrays: NewArrays, small_run: Path
+) -> None:
+    import orbax.checkpoint as ocp
+    from flax.traverse_util import unflatten_dict
+
+    arrays = new_arrays(classes=2, channels=1)
+    state = {**unflatten_dict(arrays, sep="/"), "ema": {}, "step": np.int32(4)}
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "run" / "checkpoints" / "4" / "default", state)
+    config = json.loads((small_run / "config.json").read_text())
+    odd = {**config, "pooling": "padded", "bn_epsilon": 2e-3, "ema": 0.0}
+    (tmp_path / "run" / "config.json").write_text(json.dumps(odd))
+    found = read(tmp_path / "run", **NARROW)
+    assert all(found.arrays[name].tobytes() == array.tobytes() for name, array in arrays.items())
+    assert (found.variant.pooling, found.variant.epsilon) == ("padded", 2e-3)
+    assert found.ignored == {"step": "counter of training steps"}
 
 
 def test_run_of_another_width_says_which(small_run: Path) -> None:
@@ -100,16 +133,37 @@ def test_best_checkpoint_is_that_of_the_highest_validation_auc(copied_run: Path)
         auc = {"100": 0.99}.get(path.name, 0.5)
         (path / "metrics" / "metrics").write_text(json.dumps({"val_auc": auc}))
     shutil.rmtree(copied_run / "checkpoints" / "100" / "default" / "d")
-    with pytest.raises(WeightsError, match=r"run: found damage"):
+    with pytest.raises(WeightsError, match=r"run: (.*: )?found damage"):
         read(copied_run, **NARROW)  # the best is the one that is damaged
     shutil.rmtree(copied_run / "checkpoints" / "100")
     assert read(copied_run, **NARROW).classes == 2
+
+
+def enlarge_chunks(folder: Path) -> None:
+    """One chunk of a gigabyte, which zstd packs into 32 kB, for an array of two numbers."""
+    import tensorstore
+
+    base = {"driver": "file", "path": f"{folder}/"}
+    store = tensorstore.KvStore.open({"driver": "ocdbt", "base": base}).result()
+    array = json.loads(store.read("params.fc.bias/.zarray").result().value)
+    store.write("params.fc.bias/.zarray", json.dumps({**array, "chunks": [2**28]})).result()
+    zeros = [
+        (2**17 << 3 | 2 | (i == 2**13 - 1)).to_bytes(3, "little") + b"\0" for i in range(2**13)
+    ]
+    store.write("params.fc.bias/0", b"\x28\xb5\x2f\xfd\x00\x58" + b"".join(zeros)).result()
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (lambda p: shutil.rmtree(p / "d"), r"copy: found damage"),
+        (
+            lambda p: shutil.rmtree(p / "ocdbt.process_0"),
+            r"copy: (.*: )?found damage \(.*; .*: fou",
+        ),
+        (lambda p: os.mkfifo(p / "pipe"), r"pipe: found something that is no file"),
+        (enlarge_chunks, r"params/fc/bias: found chunks of shape \(268435456,\), expected no more"),
+        (lambda p: (p / "_METADATA").write_text("[" * 2**23 + "["), r"found 8388609 bytes, expec"),
         (lambda p: (p / "manifest.ocdbt").write_bytes(b"x"), r"copy: found damage"),
         (lambda p: (p / "_METADATA").write_text("{}"), r"copy: found"),
         (lambda p: (p / "_METADATA").write_text("["), r"copy: found"),
@@ -171,9 +225,34 @@ def test_run_without_a_checkpoint_or_configuration_is_told(copied_run: Path) -> 
         read(copied_run, **NARROW)
 
 
+def test_two_arrays_of_one_name_are_refused(tmp_path: Path, new_arrays: NewArrays) -> None:
+    import orbax.checkpoint as ocp
+    from flax.traverse_util import unflatten_dict
+
+    arrays = new_arrays()
+    twice = {**unflatten_dict(arrays, sep="/"), names.FIRST_KERNEL: arrays[names.FIRST_KERNEL]}
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "twice", twice)
+    with pytest.raises(WeightsError, match=r"found two arrays of one name"):
+        read(tmp_path / "twice", **NARROW)
+
+
+def test_heads_can_be_dropped_and_grey_kernels_kept(tmp_path: Path, new_arrays: NewArrays) -> None:
+    arrays = new_arrays(classes=3, aux=True, scales=True, channels=1)
+    given = Weights(arrays, VARIANTS["fid"], "none", (), {}, Path("nowhere"), "", 0.05)
+    write(given, tmp_path / "net.orbax")
+    found = read(tmp_path / "net.orbax", **NARROW)
+    assert found.arrays.keys() == arrays.keys()
+    assert all(found.arrays[name].tobytes() == array.tobytes() for name, array in arrays.items())
+    assert found.variant == VARIANTS["fid"]
+    dropped = read(tmp_path / "net.orbax", head="drop", **NARROW)
+    assert dropped.arrays.keys() == names.trunk_shapes(0.05).keys()
+    assert dropped.ignored["batch_stats/AuxLogits/conv0/bn/var"] == "classifier: not asked for"
+    with pytest.raises(WeightsError, match=r"another width, expected depth_multiplier 1\.0"):
+        read(tmp_path / "net.orbax")
+
+
 @pytest.mark.slow
-# Orbax lets go of reads that failed beside the one that it tells of.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_damaged_files_are_read_or_refused(
     copied: Path, fuzz: Callable[..., dict[str, int]]
 ) -> None:

@@ -19,7 +19,7 @@ from thyrojax.weights import VARIANTS, Weights, names, read, write
 from thyrojax.weights.types import Arrays
 
 NewArrays = Callable[..., Arrays]
-NARROW = {"depth_multiplier": 0.05}
+NARROW: dict[str, Any] = {"depth_multiplier": 0.05}
 FIRST = names.FIRST_KERNEL
 
 
@@ -189,6 +189,44 @@ def describe_with(text: str) -> Callable[[Path], None]:
     return change
 
 
+def repeat(path: Path) -> None:
+    header, data = split(path)
+    text = json.dumps(header)
+    twice = json.dumps({FIRST: {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}})
+    join(path, (twice[:-1] + "," + text[1:]).encode(), data)
+
+
+def no_classes(path: Path) -> None:
+    header, data = split(path)
+    header[names.HEAD_BIAS]["shape"] = [0]
+    header[names.HEAD_KERNEL]["shape"] = [0, 3]
+    entries = {name: load[0] for name, load in pack(header, data).items()}
+    for name in (names.HEAD_BIAS, names.HEAD_KERNEL):
+        entries[name] = (*entries[name][:2], b"")
+    write_packed(path, entries)
+
+
+def without_bias(path: Path) -> None:
+    entries = {name: load[0] for name, load in pack(*split(path)).items()}
+    del entries[names.HEAD_BIAS]
+    write_packed(path, entries)
+
+
+def too_large_for_single_precision(path: Path) -> None:
+    entries = {name: load[0] for name, load in pack(*split(path)).items()}
+    _, shape, content = entries[FIRST]
+    values = np.frombuffer(content, np.float32).astype(np.float64)
+    values[7] = 1e300
+    entries[FIRST] = ("F64", shape, values.tobytes())
+    write_packed(path, entries)
+
+
+def long_header(path: Path) -> None:
+    header, data = split(path)
+    filler = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+    join(path, {**header, **{f"{i:07d}": filler for i in range(26000)}}, data)
+
+
 HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
     "header that lies": (lie_about_the_header, r"damaged safetensors file|bytes that begin with"),
     "cut off": (cut, r"found a damaged safetensors file"),
@@ -201,6 +239,15 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "description of no JSON": (describe_with("{"), r"thyrojax: found a description that cannot"),
     "description too deep": (describe_with("[" * 10**5), r"found a description that cannot"),
+    "variant of another type": (
+        describe_with('{"variant": {"preprocessing": {"a": 1}}}'),
+        r"preprocessing: found \{'a': 1\}, expected one of|found a description that cannot",
+    ),
+    "two of one name": (repeat, r"damaged safetensors file \(two entries params/Conv2d_1a_3x3/co"),
+    "no classes": (no_classes, r"params/fc/bias: found shape \(0,\), expected \(1,\)"),
+    "no bias": (without_bias, r"params/fc/bias: found none, expected an array of shape \(3,\)"),
+    "too large a number": (too_large_for_single_precision, r"found 1 values not finite"),
+    "long header": (long_header, r"found more than 8192 arrays, expected fewer"),
     "unknown variant": (
         describe_with('{"variant": {"pooling": "torus"}}'),
         r"pooling: found 'torus', expected valid or padded|found a description that cannot",
@@ -239,6 +286,21 @@ def test_all_faults_of_a_state_dict_are_told_at_once(tmp_path: Path, arrays: Arr
         assert fault in str(caught.value)
 
 
+def test_classifier_without_its_bias_is_a_fault(tmp_path: Path, arrays: Arrays) -> None:
+    path = written(tmp_path, arrays, "timm")
+    entries = {name: load[0] for name, load in pack(*split(path)).items()}
+    del entries["fc.bias"]
+    write_packed(path, entries)
+    with pytest.raises(WeightsError, match=r"fc\.bias: found none, expected it for params/fc/bias"):
+        read(path, **NARROW)
+
+
+@pytest.mark.parametrize("multiplier", [0.0, -1.0, float("nan"), float("inf")])
+def test_width_that_cannot_be_is_told(tmp_path: Path, multiplier: float) -> None:
+    with pytest.raises(WeightsError, match=r"depth multiplier: found .*, expected a number above"):
+        read(tmp_path, depth_multiplier=multiplier)
+
+
 def test_foreign_heads_are_ignored_by_name(tmp_path: Path, arrays: Arrays) -> None:
     path = written(tmp_path, arrays, "timm")
     entries = {name: load[0] for name, load in pack(*split(path)).items()}
@@ -251,6 +313,20 @@ def test_foreign_heads_are_ignored_by_name(tmp_path: Path, arrays: Arrays) -> No
     dropped = read(written(tmp_path / "b", arrays, "timm"), head="drop", **NARROW)
     assert dropped.ignored["AuxLogits.fc.bias"] == "classifier: not asked for"
     assert dropped.arrays.keys() == names.trunk_shapes(0.05).keys()
+    ours = read(written(tmp_path / "c", arrays, "flax"), head="drop", **NARROW)
+    assert ours.arrays.keys() == dropped.arrays.keys()
+    assert ours.ignored["params/fc/kernel"] == "classifier: not asked for"
+
+
+def test_writing_twice_gives_the_same_bytes(tmp_path: Path, arrays: Arrays) -> None:
+    for to in ("flax", "timm"):
+        first, second = (written(tmp_path / folder, arrays, to) for folder in ("a", "b"))
+        assert first.read_bytes() == second.read_bytes()
+
+
+def test_network_of_another_width_is_called_that(tmp_path: Path, arrays: Arrays) -> None:
+    with pytest.raises(WeightsError, match=r"found a network of another width, expected depth_mul"):
+        read(written(tmp_path, arrays, "flax"))
 
 
 @pytest.mark.parametrize("to", ["flax", "timm"])

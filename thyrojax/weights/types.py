@@ -62,7 +62,7 @@ class Variant:
             return f"last_pool: found {self.last_pool!r}, expected average or max"
         if not isinstance(self.epsilon, float) or not 0 < self.epsilon < 1:
             return f"epsilon: found {self.epsilon!r}, expected a number between 0 and 1"
-        if self.preprocessing not in PREPROCESSING:
+        if not isinstance(self.preprocessing, str) or self.preprocessing not in PREPROCESSING:
             known = ", ".join(PREPROCESSING)
             return f"preprocessing: found {self.preprocessing!r}, expected one of {known}"
         return None

@@ -15,13 +15,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from thyrojax.errors import WeightsError
-from thyrojax.weights import names
+from thyrojax.weights import own_names
+from thyrojax.weights.state_dict import Tensor
 from thyrojax.weights.types import (
     VARIANTS,
     Arrays,
@@ -31,8 +33,6 @@ from thyrojax.weights.types import (
     describe,
     parse_description,
     raise_faults,
-    shape_fault,
-    value_fault,
 )
 
 NAME = "orbax"
@@ -40,11 +40,14 @@ DESCRIPTION = "Orbax checkpoint of a run, or of a network"
 ENDING = ".orbax"
 NATIVE = None
 CHANNELS = (1, 3)
+OWN_FILES = ("_METADATA", "thyrojax.json")  # of a folder that may be replaced
 
 DESCRIPTION_FILE = "thyrojax.json"
 MAX_JSON_BYTES = 2**22
+JSON_FILES = ("_METADATA", "_CHECKPOINT_METADATA")  # Orbax's own
+CACHE_BYTES = 2**25  # so that the database's tables are read once, not for each array
+MAX_TREE_BYTES = 2**23  # of a run with its optimizer it takes some 800 kB
 BEST_METRIC = "val_auc"
-FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
 class _Place(NamedTuple):
@@ -66,33 +69,31 @@ def read(path: Path, request: Request) -> Reading:
     """Reads the network of a checkpoint; all else of it is named as ignored.
 
     Raises:
-      WeightsError: one line with every fault: no checkpoint, a damaged one, one of another width,
-        an array that is missing, unknown, not finite, of another shape or type.
+      WeightsError: one line with every fault, as `own_names.assemble`; no checkpoint, a damaged
+        one, or a run of another width.
     """
     place = _find(path)
     variant, metadata = _about(place, request)
-    tree = _list(path, place.folder)
-    prefix = "ema/" if any(key.startswith("ema/") for key in tree) else ""
-    shapes, ignored, faults = _sort(tree, prefix, request)
-    raise_faults(path, faults)
-    arrays = _restore(path, place.folder, prefix, shapes)
-    for name, array in arrays.items():
-        if fault := value_fault(name, array):
-            faults.append(f"{prefix}{name}: {fault}")
-    raise_faults(path, faults)
-    return Reading(arrays, tuple(prefix + name for name in shapes), ignored, variant, metadata)
+    tensors = _list(path, place.folder)
+    prefix = "ema/" if any(key.startswith("ema/") for key in tensors) else ""
+    reasons = _reasons(tensors, prefix)
+    found = own_names.assemble(path, tensors, request, prefix, reasons)
+    notes: tuple[str, ...] = ()
+    if place.run is None and reasons:
+        notes = ("no config.json of a run: pooling and epsilon are taken to be the default",)
+    return Reading(found.arrays, found.used, found.ignored, variant, metadata, notes)
 
 
 def _find(path: Path) -> _Place:
-    if (path / "_METADATA").is_file():
-        return _Place(path, None)
-    if (path / "default" / "_METADATA").is_file():
-        run = path.parent.parent
-        return _Place(path / "default", run if (run / "config.json").is_file() else None)
+    if not (path / "checkpoints").is_dir():
+        folder = path if (path / "_METADATA").is_file() else path / "default"
+        above = path.resolve().parents[:2]
+        runs = [parent.parent for parent in above if parent.name == "checkpoints"]
+        return _Place(folder, next((run for run in runs if (run / "config.json").is_file()), None))
     steps = {
         int(folder.name): folder
         for folder in (path / "checkpoints").iterdir()
-        if folder.name.isdigit() and (folder / "default" / "_METADATA").is_file()
+        if folder.name.isdecimal() and (folder / "default" / "_METADATA").is_file()
     }
     if not steps:
         raise WeightsError(f"{path / 'checkpoints'}: found no checkpoint, expected a trained run")
@@ -103,12 +104,12 @@ def _find(path: Path) -> _Place:
 def _score(step: Path) -> float:
     metrics = step / "metrics" / "metrics"
     value = _json(metrics).get(BEST_METRIC) if metrics.is_file() else None
-    return value if isinstance(value, float) and not math.isnan(value) else -math.inf
+    return float(value) if isinstance(value, int | float) and 0 <= value <= 1 else -math.inf
 
 
 def _json(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > MAX_JSON_BYTES:
-        raise WeightsError(f"{path}: found a file of {path.stat().st_size} bytes, expected JSON")
+    if (size := path.stat().st_size) > MAX_JSON_BYTES:
+        raise WeightsError(f"{path}: found {size} bytes, expected at most {MAX_JSON_BYTES}")
     try:
         content = json.loads(path.read_text())
     except (ValueError, RecursionError):
@@ -131,8 +132,8 @@ def _about(place: _Place, request: Request) -> tuple[Variant, dict[str, Any]]:
     width = config.get("depth_multiplier", 1.0)
     if width != request.depth_multiplier:
         raise WeightsError(
-            f"{place.run}: found a run of depth_multiplier {width}, expected "
-            f"{request.depth_multiplier} (--depth-multiplier {width} reads it)"
+            f"{place.run}: found a run of depth_multiplier {width!r}, expected "
+            f"{request.depth_multiplier} (--depth-multiplier {width!r} reads it)"
         )
     variant = Variant(config.get("pooling", ""), epsilon=config.get("bn_epsilon", 0.0))
     if fault := variant.fault():
@@ -153,92 +154,79 @@ def _about(place: _Place, request: Request) -> tuple[Variant, dict[str, Any]]:
     return variant, metadata
 
 
-def _list(path: Path, folder: Path) -> dict[str, Any]:
-    """Key, with slashes -> Orbax's description of the array: its shape and dtype."""
+def _list(path: Path, folder: Path) -> dict[str, Tensor]:
+    """Key, with slashes -> the array, not yet read."""
     import orbax.checkpoint as ocp
-
-    try:
-        with ocp.PyTreeCheckpointer() as checkpointer:
-            found = checkpointer.metadata(folder.absolute()).item_metadata.tree
-    except Exception as error:  # whatever a database makes of damage
-        raise WeightsError(f"{path}: found {_line(error)}, expected an Orbax checkpoint") from None
+    import tensorstore
     from jax.tree_util import tree_flatten_with_path
 
-    leaves, _ = tree_flatten_with_path(found)
-    return {
-        "/".join(str(getattr(k, "key", getattr(k, "name", k))) for k in keys): leaf
-        for keys, leaf in leaves
-    }
-
-
-def _sort(
-    tree: Mapping[str, Any], prefix: str, request: Request
-) -> tuple[names.Shapes, dict[str, str], list[str]]:
-    """What is to be read, why the rest is not, and what is wrong with either."""
-    shapes = request.shapes()
-    ignored: dict[str, str] = {}
-    for bias, make_shapes in (
-        (names.HEAD_BIAS, names.head_shapes),
-        (names.AUX_BIAS, names.aux_shapes),
-    ):
-        if prefix + bias in tree:
-            size = math.prod(tree[prefix + bias].shape)
-            head = make_shapes(size, request.depth_multiplier)
-            if request.head == "keep":
-                shapes |= head
-            else:
-                ignored |= {prefix + name: "classifier: not asked for" for name in head}
-    faults = []
-    for key, leaf in tree.items():
-        name = key.removeprefix(prefix)
-        if key.startswith(prefix) and name in shapes:
-            if str(leaf.dtype) not in FLOATS:
-                faults.append(f"{key}: found values of type {leaf.dtype}, expected floats")
-            elif fault := shape_fault(name, leaf.shape, shapes[name]):
-                faults.append(f"{key}: {fault}")
-        elif key.startswith("opt_state/"):
-            ignored[key] = "optimizer state"
-        elif key == "step":
-            ignored[key] = "counter of training steps"
-        elif prefix and key.startswith(("params/", "batch_stats/")):
-            ignored[key] = "the average of it is read instead"
-        elif key not in ignored:
-            faults.append(f"{key}: found an unknown array, expected none")
-    faults += [
-        f"{prefix}{name}: found none, expected an array of shape {shape}"
-        for name, shape in shapes.items()
-        if prefix + name not in tree
-    ]
-    return shapes, ignored, faults
-
-
-def _restore(path: Path, folder: Path, prefix: str, shapes: names.Shapes) -> Arrays:
-    """Restores these arrays and no others, as float32."""
-    import orbax.checkpoint as ocp
-    from flax.traverse_util import flatten_dict, unflatten_dict
-
-    keys = [prefix + name for name in shapes]
-    item = unflatten_dict(dict.fromkeys(keys, 0), sep="/")
-    arguments = unflatten_dict(
-        dict.fromkeys(keys, ocp.RestoreArgs(restore_type=np.ndarray, dtype=np.float32)), sep="/"
-    )
+    for file in folder.rglob("*"):
+        if not file.is_file() and not file.is_dir():  # to read from a pipe is to wait for ever
+            raise_faults(file, ["found something that is no file, expected Orbax's files alone"])
+        if file.name in JSON_FILES and (size := file.stat().st_size) > MAX_TREE_BYTES:
+            raise_faults(file, [f"found {size} bytes, expected at most {MAX_TREE_BYTES}"])
+    leaves: list[Any] = []
+    fault = "found damage (no list of arrays)"  # Orbax gives none where it cannot read its files
     try:
         with ocp.PyTreeCheckpointer() as checkpointer:
-            found = checkpointer.restore(
-                folder.absolute(),
-                args=ocp.args.PyTreeRestore(
-                    item=item, restore_args=arguments, partial_restore=True
-                ),
-            )
+            item = checkpointer.metadata(folder.absolute()).item_metadata
+        leaves, _ = tree_flatten_with_path(item.tree if item else {})
     except Exception as error:  # whatever a database makes of damage
-        raise WeightsError(f"{path}: found {_line(error)}, expected an Orbax checkpoint") from None
-    flat = flatten_dict(found, sep="/")
-    return {name: np.asarray(flat[prefix + name]) for name in shapes}
+        fault = _line(error)
+    if not leaves:
+        raise_faults(path, [f"{fault}, expected an Orbax checkpoint"])
+    context = tensorstore.Context({"cache_pool": {"total_bytes_limit": CACHE_BYTES}})
+    tensors = {}
+    for keys, leaf in leaves:
+        key = "/".join(str(getattr(k, "key", getattr(k, "name", k))) for k in keys)
+        shape = tuple(getattr(leaf, "shape", None) or ())
+        values = partial(_values, context, folder, str(getattr(leaf, "name", "")), shape)
+        tensors[key] = Tensor(shape, str(getattr(leaf, "dtype", "none")), values)
+    if len(tensors) < len(leaves):
+        raise_faults(path, ["found two arrays of one name, expected each once"])
+    return tensors
+
+
+def _values(context: Any, folder: Path, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Reads one array.
+
+    With the library that Orbax itself reads with: Orbax reads all at once, and where several fail,
+    prints the tracebacks of all but one.
+    """
+    import tensorstore
+
+    kvstore: dict[str, Any] = {"driver": "file", "path": f"{folder.absolute()}/{name}/"}
+    if (folder / "manifest.ocdbt").is_file():
+        base = {"driver": "file", "path": f"{folder.absolute()}/"}
+        kvstore = {"driver": "ocdbt", "base": base, "path": f"{name}/"}
+    try:
+        spec = {"driver": "auto", "kvstore": kvstore}
+        array = tensorstore.open(spec, read=True, context=context).result()
+        # A chunk is unpacked whole.
+        chunk: Any = array.chunk_layout.read_chunk.shape
+        if tuple(array.shape) == shape and math.prod(chunk) <= max(1, math.prod(shape)):
+            return np.asarray(array.read().result())
+    except Exception as error:  # whatever a database makes of damage
+        raise ValueError(_line(error)) from None
+    raise ValueError(f"found chunks of shape {chunk}, expected no more than the array's {shape}")
 
 
 def _line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"damage ({lines[0][:200] if lines else type(error).__name__})"
+    text = str(error).partition(" [")[0].strip() or type(error).__name__
+    return f"found damage ({text.splitlines()[0][:200]})"
+
+
+def _reasons(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, str]:
+    """Why what is not of the network is left out."""
+    reasons = {}
+    for key in tensors:
+        if key.startswith("opt_state/"):
+            reasons[key] = "optimizer state"
+        elif key == "step":
+            reasons[key] = "counter of training steps"
+        elif prefix and key.startswith(("params/", "batch_stats/")):
+            reasons[key] = "the average of it is read instead"
+    return reasons
 
 
 def write(path: Path, arrays: Arrays, variant: Variant, metadata: Mapping[str, Any]) -> list[str]:

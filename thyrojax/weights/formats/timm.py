@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from thyrojax.weights import names_torch
+from thyrojax.weights import names, names_torch
 from thyrojax.weights.formats import safetensors_file
 from thyrojax.weights.state_dict import FIRST, assemble
 from thyrojax.weights.types import (
@@ -35,8 +35,9 @@ CHANNELS = (1, 3)  # timm.create_model("inception_v3", in_chans=1)
 
 
 def recognises(path: Path) -> bool:
-    """Whether it is safetensors with torchvision's name of the first kernel."""
-    return any(key.endswith(FIRST) for key in safetensors_file.keys(path))
+    """Whether it is safetensors with torchvision's name of the first kernel, and not with ours."""
+    found = safetensors_file.keys(path)
+    return names.FIRST_KERNEL not in found and any(key.endswith(FIRST) for key in found)
 
 
 def read(path: Path, request: Request) -> Reading:
