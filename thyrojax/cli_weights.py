@@ -112,7 +112,7 @@ def _probe_rows(probe: Mapping[str, float]) -> list[tuple[str, str]]:
 def _compare(args: argparse.Namespace) -> None:
     from thyrojax import weights
 
-    reading = _reading(args)
+    reading = {"depth_multiplier": args.depth_multiplier, "announce": _say(args.quiet)}
     first, second = (weights.read(name, **reading) for name in (args.first, args.second))
     found = weights.compare(first, second, probe=args.probe)
     counts: dict[str, int] = {}
@@ -289,10 +289,11 @@ def add_weights(
         parser.add_argument("--json", action="store_true", help="as JSON")
     for parser in (convert, compare):
         parser.add_argument("--no-probe", dest="probe", action="store_false", help="run no network")
-    for parser in (inspect, convert, compare, classify):
+    for parser in (inspect, convert, classify):
         parser.add_argument(
             "--variant", metavar="V", help="whose network it is, where the file cannot tell"
         )
+    for parser in (inspect, convert, compare, classify):
         parser.add_argument("--depth-multiplier", type=float, default=1.0, metavar="X")
     listing = add(
         actions,

@@ -71,6 +71,24 @@ def test_exact_changes_are_the_same_function(first: Weights, new_arrays: NewArra
     assert compare(scaled, unscaled).verdict == "same function"
 
 
+def test_classifiers_that_differ_are_not_the_same_function(
+    first: Weights, new_arrays: NewArrays
+) -> None:
+    other = weights_of(new_arrays(classes=5))
+    trunk = replace(first, arrays=change.without_heads(first.arrays))
+    aux = weights_of(new_arrays(classes=3, aux=True))
+    changed = {names.AUX_BIAS: aux.arrays[names.AUX_BIAS] + 1}
+    for a, b in ((first, other), (first, trunk), (aux, replace(aux, arrays=aux.arrays | changed))):
+        assert compare(a, replace(b, arrays={**b.arrays, **_trunk(a)}), probe=False).verdict == (
+            "same trunk"
+        )
+    assert compare(first, trunk).verdict == "same trunk"
+
+
+def _trunk(weights: Weights) -> Arrays:
+    return change.without_heads(weights.arrays)
+
+
 def test_arrays_of_one_side_only_are_named(first: Weights) -> None:
     trunk = replace(first, arrays=change.without_heads(first.arrays))
     states = {leaf.path: leaf.state for leaf in compare(first, trunk, probe=False).leaves}

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from thyrojax.errors import WeightsError
-from thyrojax.weights import VARIANTS, Weights, convert, names, read, write
+from thyrojax.weights import VARIANTS, Variant, Weights, convert, names, read, write
 from thyrojax.weights.store import writable
 from thyrojax.weights.types import Arrays
 
@@ -139,6 +139,73 @@ def test_failed_write_leaves_what_stood_there(
         convert(start, target, overwrite=True, depth_multiplier=NARROW, probe=False)
     assert target.read_bytes() == b"precious"
     assert sorted(os.listdir(tmp_path)) == ["flax.safetensors", "there.h5"]
+
+
+@pytest.mark.parametrize("to", ["orbax", "torchvision"])
+def test_folder_that_is_no_network_is_never_replaced(
+    tmp_path: Path, new_arrays: NewArrays, to: str
+) -> None:
+    """A run has a config.json and checkpoints; it would be gone."""
+    start = new_file(tmp_path, "flax", new_arrays())
+    target = tmp_path / "precious"
+    (target / "checkpoints").mkdir(parents=True)
+    (target / "config.json").write_text("{}")
+    with pytest.raises(WeightsError, match=r"precious: found a folder that is no network"):
+        convert(start, target, to, overwrite=True, depth_multiplier=NARROW, probe=False)
+    assert (target / "config.json").read_text() == "{}"
+
+
+def test_network_of_orbax_is_replaced_when_asked(tmp_path: Path, new_arrays: NewArrays) -> None:
+    path = new_file(tmp_path, "orbax", new_arrays(seed=1))
+    start = new_file(tmp_path, "flax", new_arrays())
+    convert(start, path, overwrite=True, depth_multiplier=NARROW, probe=False)
+    assert_same_bits(read(path, depth_multiplier=NARROW).arrays, new_arrays())
+    assert sorted(os.listdir(tmp_path)) == ["flax.safetensors", "orbax.orbax"]
+
+
+def test_link_to_nothing_is_something_that_stands_there(
+    tmp_path: Path, new_arrays: NewArrays
+) -> None:
+    start = new_file(tmp_path, "flax", new_arrays())
+    (tmp_path / "net.h5").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(WeightsError, match=r"net\.h5: found it there already"):
+        convert(start, tmp_path / "net.h5", depth_multiplier=NARROW, probe=False)
+
+
+def test_failed_write_names_the_target_and_leaves_no_folders(
+    tmp_path: Path, new_arrays: NewArrays
+) -> None:
+    start = new_file(tmp_path, "flax", new_arrays())
+    target = tmp_path / "a" / "b" / "net.onnx"
+    with pytest.raises(WeightsError, match=r"a/b/net\.onnx: .*10 px"):
+        convert(start, target, input_size=10, depth_multiplier=NARROW)
+    assert os.listdir(tmp_path) == ["flax.safetensors"]
+
+
+def test_dropped_background_and_folded_grey_are_proven_on_the_logits(
+    tmp_path: Path, new_arrays: NewArrays
+) -> None:
+    start = new_file(tmp_path, "flax", new_arrays(classes=1001))
+    options = {"classes": "1000", "fold_grey": True, "depth_multiplier": NARROW}
+    done = convert(start, tmp_path / "out.weights.h5", **options)
+    assert done.written.classes == 1000
+    assert done.written.channels == 1
+    assert done.probe.keys() == {"pool", "logits"}
+    assert max(done.probe.values()) < 1e-5
+    spread = convert(done.target, tmp_path / "out.pth", depth_multiplier=NARROW)
+    assert spread.probe["pool"] > 1e-3  # of the pooling, not of the colours
+    assert "kernel spread over three equal channels" in " ".join(spread.notes)
+
+
+def test_other_epsilon_than_the_classs_is_told_and_measured(
+    tmp_path: Path, new_arrays: NewArrays
+) -> None:
+    arrays = new_arrays()
+    given = Weights(arrays, Variant("valid", epsilon=0.1), "none", (), {}, Path("x"), "", NARROW)
+    write(given, tmp_path / "in.safetensors")
+    done = convert(tmp_path / "in.safetensors", tmp_path / "out.h5", depth_multiplier=NARROW)
+    assert any(note.startswith("epsilon: ") for note in done.notes)
+    assert done.probe["pool"] > 1e-3
 
 
 def test_conversion_tells_what_became_of_everything(tmp_path: Path, new_arrays: NewArrays) -> None:

@@ -50,7 +50,7 @@ def test_every_bit_comes_back_with_its_description(
     assert back.metadata["source"]["format"] == "test"
     empty = {key for key, reason in back.ignored.items() if reason == "no parameters"}
     assert len(empty) == EMPTY_GROUPS[name]
-    extra = {"config.json", "metadata.json"} if name == "keras" else set()
+    extra = {"config.json"} if name == "keras" else set()
     assert back.ignored.keys() - empty == extra
 
 

@@ -88,6 +88,27 @@ def test_variant_is_that_of_the_described_model(changed_model: ChangedModel) -> 
     }
 
 
+@pytest.mark.parametrize(
+    ("settings", "preprocessing"),
+    [
+        ({"scale": 1 / 127.5, "offset": -1}, "x/127.5-1"),
+        ({"scale": 0.00392156862745098, "offset": 0.0}, "x/255"),
+        ({"scale": 0.0078125, "offset": -1.0}, "(x-128)/128"),
+    ],
+)
+def test_rescaling_within_the_model_is_its_preprocessing(
+    changed_model: ChangedModel, settings: dict[str, float], preprocessing: str
+) -> None:
+    path = changed_model(lambda layers: layers.insert(1, new_layer("Rescaling", **settings)))
+    assert read(path, depth_multiplier=NARROW).variant.preprocessing == preprocessing
+
+
+def test_rescaling_to_something_unknown_is_refused(changed_model: ChangedModel) -> None:
+    path = changed_model(lambda layers: layers.insert(1, new_layer("Rescaling", scale=2.0)))
+    with pytest.raises(WeightsError, match=r"found 1 Rescaling layers, the first with scale and"):
+        read(path, depth_multiplier=NARROW)
+
+
 def test_code_and_foreign_classes_are_names_like_others(
     changed_model: ChangedModel, tmp_path: Path
 ) -> None:

@@ -54,12 +54,26 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """One of: "identical", "same arrays", "same function" (on the probe) or "different"."""
-        if all(leaf.state == "equal" for leaf in self.leaves):
+        """What it comes to.
+
+        "identical"; "same arrays" under another variant; "same function", on the probe; "same
+        trunk", on the probe or in every array, where only classifiers differ or are missing; or
+        "different".
+        """
+        unequal = [leaf for leaf in self.leaves if leaf.state != "equal"]
+        if not unequal:
             return "same arrays" if self.variants else "identical"
-        if self.probe and max(self.probe.values()) <= SAME_FUNCTION:
+        same = bool(self.probe) and max(self.probe.values()) <= SAME_FUNCTION
+        heads = [leaf for leaf in unequal if leaf.path.startswith(change.HEADS)]
+        # What the probe shows is the trunk, and a classifier that both have in one shape.
+        shown = all(
+            leaf.path.startswith("params/fc/") and leaf.state == "differs" for leaf in heads
+        )
+        if same and shown:
             return "same function"
-        return "different"
+        pool_same = self.probe.get("pool", 1.0) <= SAME_FUNCTION
+        trunk_equal = len(heads) == len(unequal) and not self.variants
+        return "same trunk" if pool_same or trunk_equal else "different"
 
 
 def compare(first: Weights, second: Weights, probe: bool = True) -> Comparison:

@@ -76,8 +76,7 @@ def convert(
             f"input size: found {input_size} px for {module.NAME}, expected none: only exports "
             "for inference have one"
         )
-    if target.exists() and not overwrite:
-        raise WeightsError(f"{target}: found it there already, expected a new name, or --force")
+    store.check_target(target, module, overwrite)
     read = store.read(source, variant=variant, depth_multiplier=depth_multiplier, announce=announce)
     written, notes = _change(read, classes, fold_grey, preprocessing)
     if input_size is not None:
@@ -135,6 +134,11 @@ def _native_notes(module: Any, variant: Variant) -> list[str]:
             f"pooling: {module.DESCRIPTION} is {native.pooling}, these weights are for "
             f"{variant.pooling}: its own class computes another function"
         )
+    if native.epsilon != variant.epsilon:
+        notes.append(
+            f"epsilon: {module.DESCRIPTION} has {native.epsilon:g}, these weights are for "
+            f"{variant.epsilon:g}: its own class computes another function"
+        )
     if native.last_pool != variant.last_pool:
         notes.append(
             f"last pool: {module.DESCRIPTION} is {native.last_pool}, these weights are for "
@@ -147,10 +151,17 @@ def _probe(module: Any, source: Weights, written: Weights, target: Path) -> dict
     """Source under its variant against the file as written under what its class computes."""
     from thyrojax.weights import comparison
 
+    colours = min(source.channels, written.channels)
     if hasattr(module, "run"):
         images = comparison.probe_images(written.channels, module.probe_size(target))
         found = module.run(target, images)
-        return comparison.outputs_difference(comparison.outputs(source, images), found)
-    back = store.read(target, depth_multiplier=source.depth_multiplier)
-    native = store.native_variant(module, written.variant)
-    return comparison.probe_difference(source, replace(back, variant=native))
+    else:
+        back = store.read(target, depth_multiplier=source.depth_multiplier)
+        native = store.native_variant(module, written.variant)
+        images = comparison.probe_images(colours)
+        found = comparison.outputs(replace(back, variant=native), images)
+    expected = comparison.outputs(source, images)
+    if "logits" in expected:  # of 1001 classes the last 1000, where the background was dropped
+        dropped = source.classes - written.classes
+        expected["logits"] = expected["logits"][:, dropped:]
+    return comparison.outputs_difference(expected, found)

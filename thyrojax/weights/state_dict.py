@@ -135,6 +135,9 @@ def _heads(tensors: Mapping[str, Tensor], request: Request) -> tuple[names.Shape
             reasons |= dict.fromkeys(keys, "classifier: not asked for")
             continue
         bias = tensors.get(f"{head}bias" if head == "fc." else f"{head}fc.bias")
+        if bias is None and set(keys) == {"fc.weight"}:
+            shape = tensors["fc.weight"].shape[:1]
+            bias = Tensor(shape, "float32", lambda: np.zeros(0))  # that it is missing is a fault
         if bias is None or len(bias.shape) != 1 or not bias.shape[0]:
             reasons |= dict.fromkeys(keys, "foreign head")
             continue

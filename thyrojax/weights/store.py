@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -141,6 +143,8 @@ def read(
         )
     if head not in ("keep", "drop"):
         raise WeightsError(f"head: found {head!r}, expected keep or drop")
+    if not (math.isfinite(depth_multiplier) and depth_multiplier > 0):
+        raise WeightsError(f"depth multiplier: found {depth_multiplier}, expected a number above 0")
     path = locate(source, announce)
     try:
         module = recognise(path)
@@ -196,16 +200,19 @@ def recognise(path: Path) -> Any:
 
 def parts(path: Path) -> list[Path]:
     """All files that a format keeps beside or under the one that names it, sorted."""
+    if (path / "model.json").is_file():
+        return parts(path / "model.json")
     checkpoints = path / "checkpoints"  # of a run, whose other files are not the network
     if path.is_dir():
         inner = checkpoints if checkpoints.is_dir() else path
         return sorted(file for file in inner.rglob("*") if file.is_file())
     if path.suffix == ".index":
         data = path.with_suffix("").name + ".data-"
-        return [path, *sorted(f for f in path.parent.iterdir() if f.name.startswith(data))]
+        beside = [f for f in path.parent.iterdir() if f.name.startswith(data)]
+        return [path, *sorted(f for f in beside if f.is_file())]
     if path.suffix == ".json":
-        shards = [f for f in path.parent.iterdir() if f.suffix == ".bin" or "shard" in f.name]
-        return [path, *sorted(shards)]
+        groups = json.loads(path.read_bytes())["weightsManifest"]  # has been read before
+        return [path, *sorted({path.parent / name for group in groups for name in group["paths"]})]
     return [path]
 
 
@@ -218,7 +225,8 @@ def digest(path: Path) -> str:
             found.append(hashlib.file_digest(file, "sha256").hexdigest())
     if files == [path]:
         return found[0]
-    base = path if path.is_dir() else path.parent
+    base = files[0].parent if files[0].name == "model.json" else path
+    base = base if base.is_dir() else base.parent
     lines = [f"{sha}  {p.relative_to(base)}\n" for sha, p in zip(found, files, strict=True)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
@@ -287,8 +295,7 @@ def write(
         cannot be written, or weights that the format cannot hold.
     """
     module = choose_format(path, to)
-    if path.exists() and not overwrite:
-        raise WeightsError(f"{path}: found it there already, expected a new name, or --force")
+    check_target(path, module, overwrite)
     arrays, notes = weights.arrays, []
     if weights.channels not in module.CHANNELS:
         arrays = change.spread_grey(arrays)
@@ -296,6 +303,7 @@ def write(
     source = {"format": weights.format, "file": weights.path.name, "sha256": weights.sha256}
     metadata = {"source": source, **weights.metadata}
     partial = path.with_name(f".{os.getpid()}.part-{path.name}")  # keeps the ending
+    new_folders = [folder for folder in path.parents if not folder.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -303,6 +311,11 @@ def write(
             _replace(partial, path)
         finally:
             _remove(partial)
+            if not path.exists():
+                for folder in new_folders:
+                    folder.rmdir()
+    except WeightsError as error:
+        raise WeightsError(str(error).replace(str(partial), str(path))) from None
     except OSError as error:
         raise WeightsError(
             f"{path}: found {error.strerror or error}, expected a place that can be written"
@@ -310,12 +323,32 @@ def write(
     return tuple(notes)
 
 
+def check_target(path: Path, module: Any, overwrite: bool) -> None:
+    """Whether a new file may take this place. A folder is replaced only by a network's folder, and
+    only where it is one itself: never a run, nor anything else of the user's.
+
+    Raises:
+      WeightsError: it may not.
+    """
+    if not path.name:
+        raise WeightsError(f"{path}: found no name of a file, expected one")
+    there = path.exists() or path.is_symlink()
+    if there and not overwrite:
+        raise WeightsError(f"{path}: found it there already, expected a new name, or --force")
+    own = all((path / name).is_file() for name in getattr(module, "OWN_FILES", ("",)))
+    if path.is_dir() and not own:
+        raise WeightsError(
+            f"{path}: found a folder that is no network of {module.NAME}'s, expected a new name: "
+            "it is not replaced"
+        )
+
+
 def native_variant(module: Any, variant: Variant) -> Variant:
     """What the class of a format's framework computes with weights of some variant."""
     if module.NATIVE is None:
         return variant
     pooling, last_pool = module.NATIVE
-    return Variant(pooling, last_pool, variant.epsilon, variant.preprocessing)
+    return Variant(pooling, last_pool, preprocessing=variant.preprocessing)
 
 
 def _replace(new: Path, path: Path) -> None:

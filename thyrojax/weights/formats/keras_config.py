@@ -6,6 +6,7 @@ Nothing of it is ever made into an object; Lambda layers and custom classes are 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from thyrojax.weights.keras_graph import Counters, snake_case
 from thyrojax.weights.names_keras import parse_keras_layer
 from thyrojax.weights.types import (
     KERAS_VARIANT,
+    PREPROCESSING,
     LastPool,
     Pooling,
     Variant,
@@ -121,8 +123,9 @@ def read_variant(
       faults: gets what is not Inception-v3's.
     """
     norms = [layer for layer in layers if layer.path in trunk]
+    preprocessing = _preprocessing(layers, faults)
     if len(norms) != len(trunk) or not norms:
-        return KERAS_VARIANT
+        return replace(KERAS_VARIANT, preprocessing=preprocessing)
     scope = {layer.path.rpartition("/")[0] for layer in norms}
     beside = [layer for layer in layers if layer.path.rpartition("/")[0] in scope]
     pooling, last_pool = _pools(beside, faults)
@@ -139,7 +142,31 @@ def read_variant(
         found = ", ".join(sorted(epsilons)[:3])
         faults.append(f"model: found epsilon {found:.100}, expected one number between 0 and 1")
         epsilon = DEFAULT_EPSILON
-    return replace(KERAS_VARIANT, pooling=pooling, last_pool=last_pool, epsilon=epsilon)
+    return Variant(pooling, last_pool, epsilon, preprocessing)
+
+
+def _preprocessing(layers: Sequence[Layer], faults: list[str]) -> str:
+    """What the model does itself with grey levels, by its Rescaling layer; else Keras' own."""
+    found = [layer.settings for layer in layers if layer.kind == "Rescaling"]
+    if not found:
+        return KERAS_VARIANT.preprocessing
+    pair = (found[0].get("scale"), found[0].get("offset", 0.0))
+    for name, (scales, offsets) in PREPROCESSING.items():
+        known = (scales[0], offsets[0])
+        if len(found) == 1 and len(set(scales)) == 1 and _close(pair, known):
+            return name
+    faults.append(
+        f"model: found {len(found)} Rescaling layers, the first with scale and offset {pair!r:.100}"
+        ", expected none or one that is a known preprocessing"
+    )
+    return KERAS_VARIANT.preprocessing
+
+
+def _close(found: Sequence[Any], expected: Sequence[float]) -> bool:
+    return all(
+        isinstance(a, int | float) and math.isclose(a, b, rel_tol=1e-5, abs_tol=1e-9)
+        for a, b in zip(found, expected, strict=True)
+    )
 
 
 def _pools(layers: Sequence[Layer], faults: list[str]) -> tuple[Pooling, LastPool]:

@@ -73,7 +73,7 @@ def read(path: Path, request: Request) -> Reading:
     raise_faults(path, faults)
     ignored = dict.fromkeys(others, "asset")
     ignored[MODEL] = "description of the model: only its layers' names and options were looked at"
-    if METADATA in contents:
+    if METADATA in contents and not description:
         ignored[METADATA] = "date and version"
     # The stream shares the bytes, so that they are in memory once.
     with hdf5.open_file(path, io.BytesIO(contents[WEIGHTS])) as file:

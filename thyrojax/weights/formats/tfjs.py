@@ -22,7 +22,7 @@ NAME = "tfjs"
 DESCRIPTION = "TensorFlow.js model.json"
 recognises = tfjs_shards.recognises
 
-PREPARING = ("Rescaling", "Normalization")  # layers that change images before the trunk
+PREPARING = ("Normalization",)  # layers that change images before the trunk, unless Rescaling
 
 
 def read(path: Path, request: Request) -> Reading:
