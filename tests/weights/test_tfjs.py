@@ -141,7 +141,7 @@ def test_topology_tells_the_variant(tmp_path: Path, arrays: Arrays, wrapped: boo
     reading = tfjs.read(path, SMALL)
     assert reading.variant.epsilon == 0.01
     assert reading.variant.last_pool == "max"
-    assert reading.notes == ("input: the model has a Rescaling layer, which is left out",)
+    assert reading.variant.preprocessing == "x/255"
 
 
 @pytest.mark.parametrize("fused", [True, False])

@@ -90,7 +90,7 @@ def write_model(
 
 def topology(epsilon: float = 0.01, pool: str = "AveragePooling2D") -> Json:
     """A Keras model's description, of those layers that matter."""
-    layers = [{"class_name": "Rescaling", "config": {"name": "rescaling", "scale": 1 / 127.5}}]
+    layers = [{"class_name": "Rescaling", "config": {"name": "rescaling", "scale": 1 / 255}}]
     for i in range(94):
         number = f"_{i}" if i else ""
         settings = {"name": f"batch_normalization{number}", "epsilon": epsilon, "scale": False}
