@@ -15,16 +15,23 @@ from pathlib import Path
 import numpy as np
 import torch
 
-# torchvision's compiled operators are not needed; its Python code only asks that they exist.
-library = torch.library.Library("torchvision", "DEF")
-for operator in ("nms", "qnms"):
-    library.define(operator + "() -> ()")
+try:
+    import torchvision
+except RuntimeError:
+    # A torchvision built for another torch: its operators are missing. They are not needed here,
+    # its Python code only asks that they exist.
+    library = torch.library.Library("torchvision", "DEF")
+    for operator in ("nms", "qnms"):
+        library.define(operator + "() -> ()")
+    for name in [name for name in sys.modules if name.startswith("torchvision")]:
+        del sys.modules[name]
+    import torchvision
 
-import timm  # noqa: E402
-from pytorch_fid import inception as fid  # noqa: E402
-from safetensors.torch import load_file, save_file  # noqa: E402
-from torchvision.models import inception as tv  # noqa: E402
+import timm
+from pytorch_fid import inception as fid
+from safetensors.torch import load_file, save_file
 
+tv = torchvision.models.inception
 MEAN, DEVIATION = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 
 
