@@ -101,20 +101,20 @@ def test_damaged_files_are_read_or_refused(
     assert sum(counts.values()) == 20
 
 
-def test_whole_network_is_read_soon_and_in_bounded_memory(
+def test_large_network_is_read_soon_and_in_bounded_memory(
     tmp_path: Path, new_arrays: Callable[..., Arrays]
 ) -> None:
     path = tmp_path / "a.pth"
-    torchvision.write(path, new_arrays(1.0), VARIANTS["torchvision"], {})
+    torchvision.write(path, new_arrays(0.5), VARIANTS["torchvision"], {})
     tracemalloc.start()
     start = time.process_time()
-    weights = read(path)
+    weights = read(path, depth_multiplier=0.5)
     seconds = time.process_time() - start
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert sum(array.nbytes for array in weights.arrays.values()) > 80_000_000
+    assert sum(array.nbytes for array in weights.arrays.values()) > 20_000_000
     assert peak < 2.0 * path.stat().st_size
-    assert seconds < 10.0
+    assert seconds < 5.0
 
 
 def test_steps_of_a_whole_network_are_far_from_the_limit(tmp_path: Path, arrays: Arrays) -> None:

@@ -138,14 +138,14 @@ def test_old_files_have_no_counters(tmp_path: Path, trunk: Arrays) -> None:
     assert not weights.ignored
 
 
-@pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.", "backbone.", "net.base."])
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "net.base."])
 def test_prefix_is_found(tmp_path: Path, trunk: Arrays, prefix: str) -> None:
     weights = read_narrow(saved(tmp_path / "a.pth", state_of(trunk, prefix)))
     assert_same(weights.arrays, trunk)
     assert weights.used[0] == f"{prefix}Conv2d_1a_3x3.conv.weight"
 
 
-@pytest.mark.parametrize("wrapper", ["state_dict", "model", "model_state_dict", "weights"])
+@pytest.mark.parametrize("wrapper", ["state_dict", "weights"])
 def test_checkpoint_is_searched(tmp_path: Path, trunk: Arrays, wrapper: str) -> None:
     made, storages = files.tensors(state_of(trunk, "module."))
     slots = pickle.EMPTY_DICT + files.number(0) + files.table(
@@ -172,7 +172,7 @@ def test_checkpoint_is_searched(tmp_path: Path, trunk: Arrays, wrapper: str) -> 
     }
 
 
-@pytest.mark.parametrize("average", ["model_ema", "state_dict_ema", "ema", "ema_state_dict"])
+@pytest.mark.parametrize("average", ["model_ema", "state_dict_ema"])
 def test_plain_network_is_preferred_to_its_average(
     tmp_path: Path, arrays: Arrays, trunk: Arrays, average: str
 ) -> None:
