@@ -33,7 +33,15 @@ MAX_LOOKED_AT = 200  # names of a file that are looked at to tell its layout
 DEFLATE, SHUFFLE, CHECKSUM = 1, 2, 3
 
 # h5py turns the HDF5 library's complaints about a damaged file into any of these.
-DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError)
+DAMAGE = (
+    OSError,
+    RuntimeError,
+    KeyError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+)
 
 
 class Stored(NamedTuple):
