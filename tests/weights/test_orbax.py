@@ -162,11 +162,9 @@ def enlarge_chunks(folder: Path) -> None:
             r"copy: (.*: )?found damage \(.*; .*: fou",
         ),
         (lambda p: os.mkfifo(p / "pipe"), r"pipe: found something that is no file"),
-        (enlarge_chunks, r"params/fc/bias: found chunks of shape \(268435456,\), expected no more"),
-        (lambda p: (p / "_METADATA").write_text("[" * 2**23 + "["), r"found 8388609 bytes, expec"),
+        (enlarge_chunks, r"params/fc/bias: found chunks of shape \(268435456,\), expected none la"),
+        (lambda p: (p / "thyrojax.json").write_text(" " * 2**23), r"found 8388608 bytes, expected"),
         (lambda p: (p / "manifest.ocdbt").write_bytes(b"x"), r"copy: found damage"),
-        (lambda p: (p / "_METADATA").write_text("{}"), r"copy: found"),
-        (lambda p: (p / "_METADATA").write_text("["), r"copy: found"),
         (lambda p: (p / "thyrojax.json").write_text("[1]"), r"found no JSON object"),
         (lambda p: (p / "thyrojax.json").write_text("{}"), r"found a description that cannot"),
     ],
@@ -257,8 +255,11 @@ def test_damaged_files_are_read_or_refused(
     copied: Path, fuzz: Callable[..., dict[str, int]]
 ) -> None:
     files = [path for path in copied.rglob("*") if path.is_file()]
-    total = 0
+    counts = {"read": 0, "refused": 0}
     for i, path in enumerate(sorted(files)):
-        counts = fuzz(path, lambda _: read(copied, **NARROW), n=2, seed=i, max_seconds=20)
-        total += sum(counts.values())
-    assert total == 2 * len(files)
+        # Damage to the database's own tables is seen at once, that to arrays when all are read.
+        n = 100 if path.parent.name == "d" and path.parent.parent == copied else 4
+        found = fuzz(path, lambda _: read(copied, **NARROW), n=n, seed=i)
+        counts = {outcome: number + found[outcome] for outcome, number in counts.items()}
+    assert sum(counts.values()) == 100 + 4 * (len(files) - 1)
+    assert counts["refused"] > 100

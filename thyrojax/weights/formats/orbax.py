@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +22,7 @@ import numpy as np
 
 from thyrojax.errors import WeightsError
 from thyrojax.weights import own_names
-from thyrojax.weights.state_dict import Tensor
+from thyrojax.weights.formats import orbax_store
 from thyrojax.weights.types import (
     VARIANTS,
     Arrays,
@@ -32,7 +31,6 @@ from thyrojax.weights.types import (
     Variant,
     describe,
     parse_description,
-    raise_faults,
 )
 
 NAME = "orbax"
@@ -44,9 +42,6 @@ OWN_FILES = ("_METADATA", "thyrojax.json")  # of a folder that may be replaced
 
 DESCRIPTION_FILE = "thyrojax.json"
 MAX_JSON_BYTES = 2**22
-JSON_FILES = ("_METADATA", "_CHECKPOINT_METADATA")  # Orbax's own
-CACHE_BYTES = 2**25  # so that the database's tables are read once, not for each array
-MAX_TREE_BYTES = 2**23  # of a run with its optimizer it takes some 800 kB
 BEST_METRIC = "val_auc"
 
 
@@ -74,9 +69,11 @@ def read(path: Path, request: Request) -> Reading:
     """
     place = _find(path)
     variant, metadata = _about(place, request)
-    tensors = _list(path, place.folder)
-    prefix = "ema/" if any(key.startswith("ema/") for key in tensors) else ""
-    reasons = _reasons(tensors, prefix)
+    files = orbax_store.list_arrays(path, place.folder)
+    prefix = "ema/" if any(key.startswith("ema/") for key in files) else ""
+    reasons = _reasons(files, prefix)
+    wanted = [(key, file) for key, file in files.items() if key not in reasons]
+    tensors = orbax_store.open_arrays(path, place.folder, wanted)
     found = own_names.assemble(path, tensors, request, prefix, reasons)
     notes: tuple[str, ...] = ()
     if place.run is None and reasons:
@@ -154,72 +151,10 @@ def _about(place: _Place, request: Request) -> tuple[Variant, dict[str, Any]]:
     return variant, metadata
 
 
-def _list(path: Path, folder: Path) -> dict[str, Tensor]:
-    """Key, with slashes -> the array, not yet read."""
-    import orbax.checkpoint as ocp
-    import tensorstore
-    from jax.tree_util import tree_flatten_with_path
-
-    for file in folder.rglob("*"):
-        if not file.is_file() and not file.is_dir():  # to read from a pipe is to wait for ever
-            raise_faults(file, ["found something that is no file, expected Orbax's files alone"])
-        if file.name in JSON_FILES and (size := file.stat().st_size) > MAX_TREE_BYTES:
-            raise_faults(file, [f"found {size} bytes, expected at most {MAX_TREE_BYTES}"])
-    leaves: list[Any] = []
-    fault = "found damage (no list of arrays)"  # Orbax gives none where it cannot read its files
-    try:
-        with ocp.PyTreeCheckpointer() as checkpointer:
-            item = checkpointer.metadata(folder.absolute()).item_metadata
-        leaves, _ = tree_flatten_with_path(item.tree if item else {})
-    except Exception as error:  # whatever a database makes of damage
-        fault = _line(error)
-    if not leaves:
-        raise_faults(path, [f"{fault}, expected an Orbax checkpoint"])
-    context = tensorstore.Context({"cache_pool": {"total_bytes_limit": CACHE_BYTES}})
-    tensors = {}
-    for keys, leaf in leaves:
-        key = "/".join(str(getattr(k, "key", getattr(k, "name", k))) for k in keys)
-        shape = tuple(getattr(leaf, "shape", None) or ())
-        values = partial(_values, context, folder, str(getattr(leaf, "name", "")), shape)
-        tensors[key] = Tensor(shape, str(getattr(leaf, "dtype", "none")), values)
-    if len(tensors) < len(leaves):
-        raise_faults(path, ["found two arrays of one name, expected each once"])
-    return tensors
-
-
-def _values(context: Any, folder: Path, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Reads one array.
-
-    With the library that Orbax itself reads with: Orbax reads all at once, and where several fail,
-    prints the tracebacks of all but one.
-    """
-    import tensorstore
-
-    kvstore: dict[str, Any] = {"driver": "file", "path": f"{folder.absolute()}/{name}/"}
-    if (folder / "manifest.ocdbt").is_file():
-        base = {"driver": "file", "path": f"{folder.absolute()}/"}
-        kvstore = {"driver": "ocdbt", "base": base, "path": f"{name}/"}
-    try:
-        spec = {"driver": "auto", "kvstore": kvstore}
-        array = tensorstore.open(spec, read=True, context=context).result()
-        # A chunk is unpacked whole.
-        chunk: Any = array.chunk_layout.read_chunk.shape
-        if tuple(array.shape) == shape and math.prod(chunk) <= max(1, math.prod(shape)):
-            return np.asarray(array.read().result())
-    except Exception as error:  # whatever a database makes of damage
-        raise ValueError(_line(error)) from None
-    raise ValueError(f"found chunks of shape {chunk}, expected no more than the array's {shape}")
-
-
-def _line(error: BaseException) -> str:
-    text = str(error).partition(" [")[0].strip() or type(error).__name__
-    return f"found damage ({text.splitlines()[0][:200]})"
-
-
-def _reasons(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, str]:
+def _reasons(keys: Iterable[str], prefix: str) -> dict[str, str]:
     """Why what is not of the network is left out."""
     reasons = {}
-    for key in tensors:
+    for key in keys:
         if key.startswith("opt_state/"):
             reasons[key] = "optimizer state"
         elif key == "step":
