@@ -19,7 +19,7 @@ from thyrojax.weights.state_dict import Tensor
 from thyrojax.weights.types import raise_faults
 
 DRIVERS = {".zarray": "zarr", "zarr.json": "zarr3"}  # by the file that describes an array
-CACHE_BYTES = 2**25  # so that the database's tables are read once, not for each array
+CACHE_BYTES = 2**22  # so that the database's tables are read once, not for each array
 MAX_ARRAYS = 2**14  # a run with its optimizer has some 2,000
 
 
@@ -43,7 +43,8 @@ def list_arrays(path: Path, folder: Path) -> dict[str, str]:
         files = tensorstore.KvStore.open(_store(folder, "")).result().list().result()
     except Exception as error:  # whatever a database makes of damage
         fault = _line(error)
-    names = [name for name in map(bytes.decode, files) if name.rpartition("/")[2] in DRIVERS]
+    decoded = [file.decode(errors="backslashreplace") for file in files]
+    names = [name for name in decoded if name.rpartition("/")[2] in DRIVERS]
     if not 0 < len(names) <= MAX_ARRAYS:
         fault = f"found {len(names)} arrays" if names else fault
         raise_faults(path, [f"{fault}, expected an Orbax checkpoint of a network"])
