@@ -153,6 +153,14 @@ def enlarge_chunks(folder: Path) -> None:
     store.write("params.fc.bias/0", b"\x28\xb5\x2f\xfd\x00\x58" + b"".join(zeros)).result()
 
 
+def add_a_name_that_is_no_text(folder: Path) -> None:
+    import tensorstore
+
+    base = {"driver": "file", "path": f"{folder}/"}
+    store = tensorstore.KvStore.open({"driver": "ocdbt", "base": base}).result()
+    store.write(b"params.\x92/.zarray", b"{}").result()
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -162,6 +170,7 @@ def enlarge_chunks(folder: Path) -> None:
             r"copy: (.*: )?found damage \(.*; .*: fou",
         ),
         (lambda p: os.mkfifo(p / "pipe"), r"pipe: found something that is no file"),
+        (add_a_name_that_is_no_text, r"copy: params/.x92: found damage"),
         (enlarge_chunks, r"params/fc/bias: found chunks of shape \(268435456,\), expected none la"),
         (lambda p: (p / "thyrojax.json").write_text(" " * 2**23), r"found 8388608 bytes, expected"),
         (lambda p: (p / "manifest.ocdbt").write_bytes(b"x"), r"copy: found damage"),
