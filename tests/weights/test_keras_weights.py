@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 
 from thyrojax.errors import WeightsError
 from thyrojax.weights import Weights, names, read
-from thyrojax.weights.formats import keras_weights
+from thyrojax.weights.formats import hdf5, keras_weights
 from thyrojax.weights.types import KERAS_VARIANT, Arrays
 
 NARROW = 0.05
@@ -300,6 +302,26 @@ def test_another_network_is_refused(new: New) -> None:
         read(new(change), depth_multiplier=NARROW)
 
 
+@pytest.mark.parametrize("version", ["earliest", "v108", "latest"])
+def test_texts_are_read_from_files_of_any_version(tmp_path: Path, version: str) -> None:
+    path = tmp_path / "new.h5"
+    long = ["a" * 1000] * 70
+    with h5py.File(path, "w", libver=version, userblock_size=512) as file:
+        file["layer"] = np.zeros(3)
+        file["layer"].attrs["name"] = "conv2d_7"
+        file.attrs["fixed0"] = np.array(["a", "b"], "S")
+        file.attrs["fixed1"] = np.array(["c"], "S")
+        file.attrs["long"] = long
+        file.attrs["number"] = 7
+        file.attrs["giant"] = "x" * (2**23 + 1)
+    with hdf5.open_file(path) as opened:
+        assert opened.names(opened.root["layer"], "name") == ["conv2d_7"]
+        assert opened.names(opened.root, "fixed") == ["a", "b", "c"]
+        assert opened.names(opened.root, "long") == long
+        for attribute in ("number", "giant", "none"):
+            assert opened.names(opened.root, attribute) == []
+
+
 @pytest.mark.parametrize("entry", [bytes(16), b"\x01" + bytes(7) + b"\xff" * 8], ids=["0", "2^64"])
 def test_heap_of_texts_without_end_is_refused(new: New, entry: bytes) -> None:
     """The HDF5 library would read the layers' names from it for ever."""
@@ -312,6 +334,25 @@ def test_heap_of_texts_without_end_is_refused(new: New, entry: bytes) -> None:
     with pytest.raises(WeightsError, match=rf"found damage in the heap at byte {at - 16}"):
         read(path, depth_multiplier=NARROW)
     assert time.perf_counter() - start < 3.0
+
+
+def test_texts_that_say_they_are_giant_take_no_memory(new: New) -> None:
+    """The HDF5 library would take 2 GB before it looked at the text of 15 bytes."""
+    text = '{"giant": false}'
+    path = new(described(text))
+    content = bytearray(path.read_bytes())
+    heap = content.rindex(b"GCOL\x01", 0, content.index(text.encode()))
+    at = [
+        i
+        for i in range(len(content) - 16)
+        if content[i : i + 4] == struct.pack("<L", len(text))
+        and content[i + 4 : i + 12] == struct.pack("<Q", heap)
+    ]
+    content[at[-1] : at[-1] + 4] = struct.pack("<L", 2**31)
+    path.write_bytes(content)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert not read(path, depth_multiplier=NARROW).metadata
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + 100_000  # kB
 
 
 def test_damaged_files_are_read_or_refused(new: New, fuzz: Callable[..., dict[str, int]]) -> None:

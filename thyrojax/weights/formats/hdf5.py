@@ -9,6 +9,8 @@ from __future__ import annotations
 import io
 import math
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -27,6 +29,7 @@ MAX_DEPTH = 12
 MAX_CHUNK_BYTES = 2**26  # the largest kernel of Inception-v3 takes 6.2 MB
 MAX_CHUNKS = 4096  # of one array
 MAX_ATTRIBUTE_BYTES = 2**20
+MAX_TEXT_BYTES = 2**23  # of an attribute's texts; a model's description takes some 270 kB
 MAX_LOOKED_AT = 200  # names of a file that are looked at to tell its layout
 
 # HDF5's numbers of the filters that it brings along.
@@ -50,6 +53,7 @@ class Stored(NamedTuple):
     dataset: h5py.Dataset
     shape: tuple[int, ...]
     dtype: np.dtype
+    is_bfloat16: bool = False
 
     def fault(self) -> str | None:
         """`storage_fault`."""
@@ -117,25 +121,53 @@ def has_level(path: Path, level: str) -> bool:
         return False
 
 
-def _check_heaps(file: io.BufferedIOBase) -> None:
-    """Finds what the library itself would follow without end.
-
-    Raises:
-      ValueError: what was found.
-    """
-    begin = _begin(file)
-    if begin is not None:
-        fault = hdf5_heap.address_fault(file, begin) or hdf5_heap.heap_fault(file)
-        if fault:
-            raise ValueError(fault)
-
-
 def damage(error: BaseException) -> str:
     """The HDF5 library's complaint on one line."""
     return " ".join(str(error).strip("'\"").split()) or type(error).__name__
 
 
-def open_file(path: Path, content: io.BytesIO | None = None) -> h5py.File:
+@dataclass(frozen=True, eq=False)
+class File:
+    """A file that is open: as the library has it, its bytes, and where its addresses count from."""
+
+    root: h5py.File
+    content: io.BufferedIOBase
+    base: int
+
+    def names(self, holder: h5py.Group | h5py.Dataset, attribute: str) -> list[str]:
+        """A list of names, or one text, from an attribute; Keras splits long ones: `NAME0` etc.
+
+        Empty where there is none, or none of a sensible size and type.
+        """
+        try:
+            parts = [part.removeprefix(attribute) for part in holder.attrs if attribute in part]
+            numbers = sorted((n for n in parts if n.isdigit() or not n), key=lambda n: int(n or 0))
+            if not all(self._is_short(holder, attribute + number) for number in numbers):
+                return []
+            return [
+                name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
+                for number in numbers
+                for name in np.ravel(holder.attrs[attribute + number])
+            ]
+        except DAMAGE:
+            return []
+
+    def _is_short(self, holder: h5py.Group | h5py.Dataset, attribute: str) -> bool:
+        """Whether an attribute has texts of which no more than a model's takes memory."""
+        import h5py
+
+        stored = h5py.h5a.open(holder.id, attribute.encode())
+        if stored.get_storage_size() > MAX_ATTRIBUTE_BYTES:
+            return False
+        if stored.dtype.kind != "O":
+            return stored.dtype.kind == "S"
+        header = h5py.h5o.get_info(holder.id).addr
+        length = hdf5_heap.text_bytes(self.content, self.base, header, attribute)
+        return length is not None and length <= MAX_TEXT_BYTES
+
+
+@contextmanager
+def open_file(path: Path, content: io.BytesIO | None = None) -> Iterator[File]:
     """Opens a file for reading.
 
     Args:
@@ -147,26 +179,29 @@ def open_file(path: Path, content: io.BytesIO | None = None) -> h5py.File:
     """
     import h5py
 
-    try:
-        if content is not None:
-            _check_heaps(content)
-            return h5py.File(content, "r")
-        with path.open("rb") as file:
-            _check_heaps(file)
-        return h5py.File(path, "r", locking=False)
-    except DAMAGE as error:
-        raise WeightsError(
-            f"{path}: found a damaged HDF5 file ({damage(error)}), expected a whole one"
-        ) from None
+    with path.open("rb") if content is None else content as raw:
+        try:
+            base = _begin(raw)
+            fault = "found no signature" if base is None else hdf5_heap.address_fault(raw, base)
+            if base is None or fault or (fault := hdf5_heap.heap_fault(raw)):
+                raise ValueError(fault)
+            options = {"locking": False} if content is None else {}
+            root = h5py.File(path if content is None else content, "r", **options)
+        except DAMAGE as error:
+            raise WeightsError(
+                f"{path}: found a damaged HDF5 file ({damage(error)}), expected a whole one"
+            ) from None
+        with root:
+            yield File(root, raw, base)
 
 
-def inventory(file: h5py.File) -> Inventory:
+def inventory(file: File) -> Inventory:
     """Lists a file without reading any array. Soft and external links are faults, not followed."""
     import h5py
 
     result = Inventory()
     seen: set[int] = set()
-    waiting: list[tuple[str, h5py.Group]] = [("", file)]
+    waiting: list[tuple[str, h5py.Group]] = [("", file.root)]
     n_objects = 0
     while waiting:
         path, group = waiting.pop()
@@ -199,7 +234,11 @@ def inventory(file: h5py.File) -> Inventory:
                 if isinstance(found, h5py.Group):
                     groups.append((key, found))
                 elif isinstance(found, h5py.Dataset):
-                    result.arrays[key] = Stored(found, found.shape or (), found.dtype)
+                    # Keras 3 keeps Google's 16-bit floats as two bytes each, and says so.
+                    is_bfloat16 = found.dtype == np.dtype("V2") and (
+                        file.names(found, "dtype") == ["bfloat16"]
+                    )
+                    result.arrays[key] = Stored(found, found.shape or (), found.dtype, is_bfloat16)
                 else:
                     result.faults.append(f"{key}: {fault}")
             except DAMAGE as error:
@@ -214,13 +253,14 @@ def storage_fault(stored: Stored) -> str | None:
     Its shape is the caller's to check, before.
     """
     try:
-        return _storage_fault(stored.dataset, stored.shape, stored.dtype)
+        return _storage_fault(stored)
     except DAMAGE as error:
         return f"found damage ({damage(error)}), expected readable values"
 
 
-def _storage_fault(array: h5py.Dataset, shape: tuple[int, ...], dtype: np.dtype) -> str | None:
-    if (dtype.kind != "f" or dtype.itemsize > 8) and not _is_bfloat16(array):
+def _storage_fault(stored: Stored) -> str | None:
+    array, shape, dtype, is_bfloat16 = stored
+    if (dtype.kind != "f" or dtype.itemsize > 8) and not is_bfloat16:
         return f"found values of type {dtype}, expected floats"
     if array.is_virtual or array.external:
         return "found values kept in another file, expected them in this one"
@@ -237,11 +277,6 @@ def _storage_fault(array: h5py.Dataset, shape: tuple[int, ...], dtype: np.dtype)
     if DEFLATE in filters and _expands_beyond(array, limit):
         return f"found a chunk that expands beyond its {limit} bytes, expected a sound one"
     return None
-
-
-def _is_bfloat16(array: h5py.Dataset) -> bool:
-    """Whether an array holds Google's 16-bit floats, as Keras 3 keeps them: as two bytes each."""
-    return array.dtype == np.dtype("V2") and array.attrs.get("dtype") == "bfloat16"
 
 
 def _expands_beyond(array: h5py.Dataset, limit: int) -> bool:
@@ -264,33 +299,8 @@ def read_floats(stored: Stored) -> np.ndarray:
     Raises:
       OSError, RuntimeError, ...: one of DAMAGE, where the file is damaged at that place.
     """
-    if stored.dtype.kind == "V":  # bfloat16 is the upper half of a float32
+    if stored.is_bfloat16:  # the upper half of a float32
         return (stored.dataset[()].view("<u2").astype(np.uint32) << 16).view(np.float32)
     values = np.empty(stored.shape, np.float32)
     stored.dataset.read_direct(values)
     return values
-
-
-def read_names(group: h5py.Group, attribute: str) -> list[str]:
-    """A list of names, or one text, from an attribute; Keras splits long ones: `NAME0`, `NAME1`..
-
-    Empty where there is none, or none of a sensible size and type.
-    """
-    import h5py
-
-    names: list[str] = []
-    try:
-        numbers = [part.removeprefix(attribute) for part in group.attrs if attribute in part]
-        numbers = sorted((n for n in numbers if n.isdigit() or not n), key=lambda n: int(n or 0))
-        for number in numbers:
-            part = attribute + number
-            stored = h5py.h5a.open(group.id, part.encode())
-            if stored.get_storage_size() > MAX_ATTRIBUTE_BYTES or stored.dtype.kind not in "SO":
-                return []
-            names += [
-                name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
-                for name in np.ravel(group.attrs[part])
-            ]
-    except DAMAGE:
-        return []
-    return names

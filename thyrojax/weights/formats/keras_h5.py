@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -25,9 +25,6 @@ from thyrojax.weights.types import (
     describe,
     raise_faults,
 )
-
-if TYPE_CHECKING:
-    import h5py
 
 NAME = "keras-h5"
 DESCRIPTION = "Keras legacy .h5"
@@ -72,13 +69,13 @@ def read(path: Path, request: Request) -> Reading:
                 sources.append(Source(key, layer, group, array.removesuffix(":0"), name, stored))
         found = find(path, sources, request.trunk.units, faults)
 
-        order = hdf5.read_names(file.get("model_weights", file), "layer_names")
+        order = file.names(file.root.get("model_weights", file.root), "layer_names")
         after = _after(order, found)
         layers = _model(file, faults)
         norms = keras_config.find_norms(layers, found.first, len(request.trunk.units))
         has_scales = any(name.endswith("/bn/scale") for name in found.trunk)
         variant = keras_config.read_variant(layers, norms, has_scales, faults)
-        text = "".join(hdf5.read_names(file, DESCRIPTION_KEY))
+        text = "".join(file.names(file.root, DESCRIPTION_KEY))
         variant, metadata = keras_config.add_description(text, variant, bool(norms), faults)
         return finish(
             path,
@@ -108,9 +105,9 @@ def _after(order: Sequence[str], found: Found) -> dict[str, bool]:
     return after
 
 
-def _model(file: h5py.File, faults: list[str]) -> list[keras_config.Layer]:
+def _model(file: hdf5.File, faults: list[str]) -> list[keras_config.Layer]:
     """The layers of the model's description; none in files of weights alone."""
-    text = "".join(hdf5.read_names(file, "model_config"))
+    text = "".join(file.names(file.root, "model_config"))
     try:
         return keras_config.parse(text) if text else []
     except ValueError as error:

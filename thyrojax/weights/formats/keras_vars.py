@@ -64,7 +64,7 @@ class _Group(NamedTuple):
 
 def read(
     path: Path,
-    file: h5py.File,
+    file: hdf5.File,
     request: Request,
     layers: Sequence[keras_config.Layer] = (),
     description: str = "",
@@ -99,7 +99,7 @@ def read(
     norms = {s.layer for name, s in _flat(found.trunk) if name.startswith("batch_stats/")}
     has_scales = any(name.endswith("/bn/scale") for name in found.trunk)
     variant = keras_config.read_variant(layers, norms, has_scales, faults)
-    text = description or "".join(hdf5.read_names(file, DESCRIPTION_KEY))
+    text = description or "".join(file.names(file.root, DESCRIPTION_KEY))
     variant, metadata = keras_config.add_description(text, variant, bool(layers), faults)
     order = {layer.path: i for i, layer in enumerate(layers)}
     end = max((order.get(layer, -1) for layer in found.layers()), default=-1)
@@ -191,12 +191,12 @@ def _scope(groups: Sequence[_Group], units: Sequence[Unit], faults: list[str]) -
 
 
 def _creation_numbers(
-    file: h5py.File, groups: Sequence[_Group], units: Sequence[Unit]
+    file: hdf5.File, groups: Sequence[_Group], units: Sequence[Unit]
 ) -> tuple[dict[str, int], bool]:
     """Path of each layer -> its number in the order of creation; whether names told it."""
     named: dict[str, int] = {}
     for group in groups:
-        name = hdf5.read_names(file[f"{group.path}/{LEVEL}"], "name")
+        name = file.names(file.root[f"{group.path}/{LEVEL}"], "name")
         layer = names_keras.parse_keras_layer(name[0]) if len(name) == 1 else None
         if layer and group.layer and layer[0] == group.layer[0]:
             named[group.path] = layer[1]
