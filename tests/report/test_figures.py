@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from thyrojax.analysis.operating_point import count_confusion
-from thyrojax.analysis.roc import estimate_auc, roc_curve
 from thyrojax.report import figures
 from thyrojax.report.figures import Rendered, render
 
@@ -25,18 +24,12 @@ def _svg_size(rendered: Rendered) -> tuple[float, float]:
     return float(root.attrib["width"][:-2]), float(root.attrib["height"][:-2])
 
 
-def _draw_roc(labels: np.ndarray, scores: np.ndarray, cutoff: float) -> Rendered:
-    return render(
-        figures.draw_roc,
-        roc_curve(labels, scores),
-        estimate_auc(labels, scores),
-        count_confusion(labels, scores, cutoff),
-        cutoff,
-    )
+def _draw(labels: np.ndarray, scores: np.ndarray, cutoff: float) -> Rendered:
+    return render(figures.draw_confusion, count_confusion(labels, scores, cutoff), NAMES, cutoff)
 
 
 def test_png_and_svg_hold_the_same_figure() -> None:
-    rendered = _draw_roc(LABELS, SCORES, 0.5)
+    rendered = _draw(LABELS, SCORES, 0.5)
     width, height = _svg_size(rendered)  # points
     with Image.open(io.BytesIO(rendered.png)) as image:
         assert image.size == (round(width / 72 * 160), round(height / 72 * 160))
@@ -44,20 +37,20 @@ def test_png_and_svg_hold_the_same_figure() -> None:
 
 
 def test_the_same_numbers_give_the_same_files() -> None:
-    assert _draw_roc(LABELS, SCORES, 0.5) == _draw_roc(LABELS, SCORES, 0.5)
+    assert _draw(LABELS, SCORES, 0.5) == _draw(LABELS, SCORES, 0.5)
 
 
 def test_the_style_does_not_leak_into_the_callers_matplotlib() -> None:
     import matplotlib
 
     before = dict(matplotlib.rcParams)
-    _draw_roc(LABELS, SCORES, 0.5)
+    _draw(LABELS, SCORES, 0.5)
     assert dict(matplotlib.rcParams) == before
 
 
 @pytest.mark.parametrize("cutoff", [0.0, 1.0])
-def test_a_perfect_curve_and_extreme_cutoffs_are_drawn(cutoff: float) -> None:
-    assert _draw_roc(np.array([0, 0, 1, 1]), np.array([0.1, 0.2, 0.8, 0.9]), cutoff).png
+def test_extreme_cutoffs_are_drawn(cutoff: float) -> None:
+    assert _draw(np.array([0, 0, 1, 1]), np.array([0.1, 0.2, 0.8, 0.9]), cutoff).png
 
 
 @pytest.mark.parametrize("names", [NAMES, ("TI-RADS-benign (2, 3)", "cost $5 & <b>_x_</b> $")])
@@ -82,16 +75,3 @@ def test_learning_curves_bear_gaps(auc: list[float]) -> None:
     none = np.zeros(0)
     assert render(figures.draw_learning_curves, epochs, losses, epochs, losses, np.array(auc)).png
     assert render(figures.draw_learning_curves, none, none, epochs, losses, np.array(auc)).png
-
-
-def test_box_and_window_are_drawn_at_their_pixels_also_past_the_frame() -> None:
-    frame = np.full((60, 100), 30, np.uint8)
-    drawn = figures.draw_example(
-        frame, frame[:40, :40], (70.0, 10.0, 90.0, 30.0), (50.0, -10.0, 80.0, 60.0)
-    )
-    axes = drawn.axes[0]
-    window, box = axes.patches
-    assert window.get_bbox().bounds == (50, -10, 80, 60)
-    assert box.get_bbox().bounds == (70, 10, 20, 20)
-    assert axes.get_xlim() == (-1, 131)
-    assert axes.get_ylim() == (61, -11)

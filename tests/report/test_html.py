@@ -29,6 +29,8 @@ class Page(HTMLParser):
         self.images: list[dict[str, str | None]] = []
         self.tags: list[str] = []
         self.outside: list[str] = []
+        self.inside: list[str] = []
+        self.identifiers: list[str] = []
         self.feed(text)
         assert self.open == []
         self.text = " ".join(" ".join(self.words).split())
@@ -42,7 +44,9 @@ class Page(HTMLParser):
         if tag == "th":
             assert dict(attrs)["scope"] in ("col", "row")
         links = [value for name, value in attrs if name in ("src", "href") and value]
-        self.outside += [link for link in links if not link.startswith("data:")]
+        self.outside += [link for link in links if not link.startswith(("data:", "#"))]
+        self.inside += [link[1:] for link in links if link.startswith("#")]
+        self.identifiers += [value for name, value in attrs if name == "id" and value]
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
@@ -68,23 +72,40 @@ def test_a_whole_run_gives_one_self_contained_file_and_the_figures(reported: Pat
     page = _read(reported)
     assert page.outside == []
     assert "script" not in page.tags
-    assert len(page.images) == 8
+    assert len(page.images) == 16
     assert all(image["alt"] for image in page.images)
-    assert page.tags.count("table") == page.tags.count("caption") == 3
+    assert page.tags.count("table") == page.tags.count("caption") > 15
     names = {path.name for path in (reported / "figures").iterdir()}
-    stems = ["roc", "confusion", "calibration", "learning_curves"]
+    stems = ["roc", "precision_recall", "calibration", "decision_curve"]
+    stems += ["confusion", "learning_curves", "parts_by_size", "parts_by_tirads"]
+    stems += ["crop_shapes", "network", "block_1", "mass_in_box_1"]
     stems += [f"example_{number}" for number in (1, 2, 3, 4)]
     assert names == {f"{stem}.{kind}" for stem in stems for kind in ("png", "svg")}
+    tables = {path.name for path in (reported / "tables").iterdir()}
+    assert {"operating_point.csv", "roc.md", "checklist_claim.csv"} <= tables
+    assert (reported / "model_card.md").read_text().startswith("# Model card")
+
+
+def test_the_contents_link_to_every_section_once(reported: Path) -> None:
+    page = _read(reported)
+    assert len(set(page.identifiers)) == len(page.identifiers)
+    assert set(page.inside) <= set(page.identifiers)
+    assert "Contents Result Calls by truth At the cutoff ROC curve Calibration" in page.text
+    assert "Data Crop Network Training Examples" in page.text
+    assert "Model card Reporting checklists Configuration and versions" in page.text
 
 
 def test_the_headline_is_that_of_metrics_json(reported: Path) -> None:
     metrics = json.loads((reported / "metrics.json").read_text())
     text = _read(reported).text
+    assert f"AUC {metrics['auc']:.3f} 95 % CI by patients" in text
     low, high = metrics["auc_ci"]
-    assert f"AUC {metrics['auc']:.3f} 95 % CI {low:.3f} to {high:.3f}" in text
+    assert f"by images {low:.3f} to {high:.3f}" in text
     assert f"Sensitivity {100 * metrics['sensitivity']:.1f} %" in text
-    assert f"Cutoff {metrics['cutoff']:.3f}: Youden on the validation part (n = 40)" in text
-    assert "60 images of 45 patients: the intervals take images as independent" in text
+    assert (
+        f"score of {metrics['cutoff']:.3f} or above. The cutoff: Youden on the validation" in text
+    )
+    assert "On the test part: 60 nodules of 45 patients (simulated thyroid nodules)" in text
 
 
 def test_the_flow_counts_every_image(reported: Path) -> None:
@@ -97,8 +118,33 @@ def test_the_flow_counts_every_image(reported: Path) -> None:
         "train: 140 nodules of 105 patients 70 benign 70 malignant",
         "validation: 40 nodules of 30 patients",
         "test: 60 nodules of 45 patients",
+        "test part evaluated: 60 of 60 nodules",
     ):
         assert statement in text
+
+
+def test_the_flow_ends_with_each_call_and_its_truth(reported: Path) -> None:
+    metrics = json.loads((reported / "metrics.json").read_text())
+    test = read_predictions(reported / "predictions" / "test.csv")
+    called = test.scores >= metrics["cutoff"]
+    counts = [int((called & (test.labels == label)).sum()) for label in (0, 1)]
+    text = _read(reported).text
+    assert (
+        f"{sum(counts)} called malignant (score ≥ cutoff), in truth "
+        f"{counts[1]} malignant {counts[0]} benign" in text
+    )
+    assert (
+        f"{60 - sum(counts)} called benign (score < cutoff), in truth "
+        f"{30 - counts[1]} malignant {30 - counts[0]} benign" in text
+    )
+
+
+def test_nodules_without_a_score_are_counted(run_folder: Path) -> None:
+    with (run_folder / "split.csv").open("a") as file:
+        file.write("test-60,p,test,1,,5\n")
+    text = _report(run_folder).text
+    assert "test part evaluated: 60 of 61 nodules" in text
+    assert "1 without a score" in text
 
 
 def test_size_groups_stand_in_their_order_and_add_up(reported: Path) -> None:
@@ -127,6 +173,11 @@ def test_breast_lesions_are_counted_as_lesions(new_run: Callable[..., Path]) -> 
     text = _report(new_run(source="busbra", subject="breast lesions")).text
     assert "60 lesions of 45 patients (breast lesions)" in text
     assert "nodule" not in text
+
+
+def test_what_a_source_says_of_itself_is_shown(new_run: Callable[..., Path]) -> None:
+    text = _report(new_run(notes=["Names no patients: <each> image is one."])).text
+    assert "Names no patients: <each> image is one." in text
 
 
 def test_text_from_files_is_escaped(new_run: Callable[..., Path]) -> None:
@@ -158,7 +209,10 @@ def test_examples_are_sorted_into_right_and_wrong(new_run: Callable[..., Path]) 
 
 
 def test_what_a_run_may_lack_is_left_out_with_a_sentence(run_folder: Path) -> None:
-    for name in ("metrics.jsonl", "examples.json", "weights.json"):
+    for name in (
+        *("metrics.jsonl", "examples.json", "weights.json", "crop_shapes.json"),
+        *("architecture.json", "explanations/test.csv", "explanations/test/sanity.csv"),
+    ):
         (run_folder / name).unlink()
     (run_folder / "predictions" / "val.csv").unlink()
     page = _report(run_folder)
@@ -166,7 +220,10 @@ def test_what_a_run_may_lack_is_left_out_with_a_sentence(run_folder: Path) -> No
     assert "has not written examples.json" in page.text
     assert "did not record the weights" in page.text
     assert "did not record the versions" in page.text
-    assert len(page.images) == 3
+    assert "has not written crop_shapes.json" in page.text
+    assert "did not record its network" in page.text
+    assert "`thyrojax explain` has not been run" in page.text
+    assert len(page.images) == 7
 
 
 def test_a_split_without_sizes_and_grades_says_so(run_folder: Path) -> None:
@@ -236,6 +293,7 @@ EXAMPLE = {
         (_remove("predictions/test.csv"), "test.csv: found no such file, expected what `thyrojax"),
         (_write("config.json", "{"), "config.json: found no readable JSON"),
         (_write("data.json", "[]"), "data.json: found list, expected an object"),
+        (_set("data.json", notes="one"), "data.json, notes: found 'one'"),
         (_set("data.json", n_images=-1), "data.json, n_images: found -1"),
         (_set("data.json", label_names=["one"]), "data.json, label_names: found"),
         (_set("data.json", exclusions={"a": "b"}), "data.json, exclusions: found"),
@@ -260,7 +318,7 @@ EXAMPLE = {
         (_write("examples.json", json.dumps([{**EXAMPLE, "score": 7}])), "example 1, score: found"),
         (
             _write("examples.json", json.dumps([{**EXAMPLE, "frame": "none.png"}])),
-            "example 1: found no file none.png",
+            "example 1: found no file none.png in the run folder",
         ),
         (_write("examples/test-0.png", "x"), "test-0.png: found no readable image"),
         (_write("predictions/test.csv", "x"), "test.csv, header: found columns 'x' without"),

@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from thyrojax.analysis.calibration import reliability_bins
 from thyrojax.analysis.operating_point import Confusion, wilson_interval
-from thyrojax.analysis.roc import AucEstimate, RocCurve
-from thyrojax.shapes import Float, Int, UInt8
+from thyrojax.shapes import Float, Int
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BLUE, VERMILLION, GREEN, ORANGE, BLACK = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#000000"
 GREY = "#6b6b6b"
+TIMES = "\N{NO-BREAK SPACE}\N{MULTIPLICATION SIGN}\N{NO-BREAK SPACE}"
 
 _STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -64,7 +64,7 @@ def render(draw: Callable[..., Figure], *arguments: Any, **options: Any) -> Rend
     return Rendered(png.getvalue(), svg.getvalue(), round(figure.get_figwidth() * 96))
 
 
-def _new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     """A figure of that size in inches, outside pyplot's global state."""
     from matplotlib.figure import Figure
 
@@ -79,13 +79,13 @@ def draw_learning_curves(
     validation_auc: Float[np.ndarray, " validations"],
 ) -> Figure:
     """Losses above, validation AUC below, over epochs; gaps where a value is not finite."""
-    figure = _new_figure(4.8, 5.0)
+    figure = new_figure(4.8, 5.0)
     upper, lower = figure.subplots(2, 1, sharex=True)
     upper.plot(training_epochs, training_loss, color=GREY, lw=1.1, label="training")
     upper.plot(validation_epochs, validation_loss, "o-", color=BLUE, ms=4, label="validation")
     upper.set_ylabel("loss")
     upper.set_ylim(bottom=0.0)
-    upper.legend(frameon=False, loc="upper right")
+    upper.legend(frameon=False, loc="best")
     lower.plot(validation_epochs, validation_auc, "o-", color=BLUE, ms=4)
     if np.isfinite(validation_auc).any():
         best = int(np.nanargmax(validation_auc))
@@ -96,7 +96,7 @@ def draw_learning_curves(
             ms=8,
             ls="none",
             color=VERMILLION,
-            label=f"best: {validation_auc[best]:.3f} at epoch {validation_epochs[best]:g}",
+            label=f"best: {validation_auc[best]:.3f} at epoch {validation_epochs[best]:.3g}",
         )
         lower.legend(frameon=False, loc="lower right")
         lower.set_ylim(min(0.5, float(np.nanmin(validation_auc)) - 0.02), 1.005)
@@ -106,56 +106,9 @@ def draw_learning_curves(
     return figure
 
 
-def draw_roc(
-    curve: RocCurve,
-    estimate: AucEstimate,
-    confusion: Confusion,
-    cutoff: float,
-) -> Figure:
-    """The curve, its area with interval, and the operating point with Wilson's intervals."""
-    figure = _new_figure(4.8, 4.8)
-    axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--")
-    label = f"AUC {estimate.auc:.3f}"
-    if estimate.interval is not None:
-        low, high = estimate.interval
-        label += f" (95 % CI {low:.3f} to {high:.3f})"
-    axes.plot(
-        curve.false_positive_rate, curve.true_positive_rate, color=BLUE, label=label, clip_on=False
-    )
-    n_positive = confusion.true_positive + confusion.false_negative
-    n_negative = confusion.true_negative + confusion.false_positive
-    x = confusion.false_positive / n_negative
-    y = confusion.true_positive / n_positive
-    x_low, x_high = wilson_interval(confusion.false_positive, n_negative) or (x, x)
-    y_low, y_high = wilson_interval(confusion.true_positive, n_positive) or (y, y)
-    axes.errorbar(
-        [x],
-        [y],
-        xerr=[[max(0.0, x - x_low)], [max(0.0, x_high - x)]],
-        yerr=[[max(0.0, y - y_low)], [max(0.0, y_high - y)]],
-        fmt="D",
-        ms=7,
-        color=VERMILLION,
-        ecolor=VERMILLION,
-        elinewidth=1.4,
-        capsize=3,
-        zorder=5,
-        clip_on=False,
-        label=f"cutoff {cutoff:.3f}: sensitivity {y:.3f},\nspecificity {1 - x:.3f} (95 % CI)",
-    )
-    axes.set_xlabel("1 - specificity")
-    axes.set_ylabel("sensitivity")
-    axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1)
-    axes.set_aspect("equal")
-    axes.legend(frameon=False, loc="lower right")
-    return figure
-
-
 def draw_confusion(confusion: Confusion, label_names: tuple[str, str], cutoff: float) -> Figure:
     """Truth by call: counts, and the share of each truth; class 1 first."""
-    figure = _new_figure(4.8, 4.0)
+    figure = new_figure(4.8, 4.0)
     axes = figure.subplots()
     counts = np.array(
         [
@@ -206,7 +159,7 @@ def draw_calibration(
             for positives, count in zip(table.positives, table.counts, strict=True)
         ]
     )
-    figure = _new_figure(4.8, 6.0)
+    figure = new_figure(4.8, 6.0)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1.1))
     upper.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--", label="perfect")
     upper.errorbar(
@@ -242,43 +195,4 @@ def draw_calibration(
     figure.legend(
         *lower.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False
     )
-    return figure
-
-
-def draw_example(
-    frame: UInt8[np.ndarray, "height width"],
-    network_input: UInt8[np.ndarray, "rows columns"],
-    box: Sequence[float],
-    window: Sequence[float],
-) -> Figure:
-    """The frame with its box and window drawn, and beside it what the network saw.
-
-    `box` is x_min, y_min, x_max, y_max and `window` left, top, width, height, both in pixels of the
-    frame; a window may reach past the frame.
-    """
-    from matplotlib.patches import Rectangle
-
-    figure = _new_figure(5.6, 2.9)
-    left, right = figure.subplots(1, 2, width_ratios=(1.35, 1))
-    height, width = frame.shape
-    # Pixel edges, not centres, are the coordinates of boxes.
-    left.imshow(frame, cmap="gray", vmin=0, vmax=255, extent=(0, width, height, 0))
-    x_min, y_min, x_max, y_max = box
-    window_left, window_top, window_width, window_height = window
-    for x, y, w, h, colour, style in (
-        (window_left, window_top, window_width, window_height, ORANGE, "--"),
-        (x_min, y_min, x_max - x_min, y_max - y_min, "#56B4E9", "-"),
-    ):
-        left.add_patch(Rectangle((x, y), w, h, fill=False, ec=colour, ls=style, lw=1.6))
-    left.set_xlim(min(0, window_left) - 1, max(width, window_left + window_width) + 1)
-    left.set_ylim(max(height, window_top + window_height) + 1, min(0, window_top) - 1)
-    left.set_facecolor("#444444")
-    left.set_title("frame, box, window")
-    right.imshow(network_input, cmap="gray", vmin=0, vmax=255)
-    right.set_title("the network's input")
-    for axes in (left, right):
-        axes.set_anchor("N")
-        axes.set_xticks([])
-        axes.set_yticks([])
-        axes.spines[:].set_visible(False)
     return figure

@@ -2,40 +2,60 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from thyrojax.analysis.operating_point import Confusion, summarise
-from thyrojax.analysis.roc import estimate_auc, roc_curve
+from thyrojax.analysis.study import Study
 from thyrojax.errors import RunError
 from thyrojax.files import write_whole
-from thyrojax.report import figures, sections
+from thyrojax.report import data_section, figures, gallery, network_section
+from thyrojax.report import sections as run_sections
+from thyrojax.report.checklist import checklist_section, checklist_tables
+from thyrojax.report.data_section import draw_distributions
 from thyrojax.report.figures import Rendered, render
-from thyrojax.report.markup import escaped
+from thyrojax.report.gallery import draw_gallery
+from thyrojax.report.markup import document
+from thyrojax.report.model_card import model_card, model_card_markdown
+from thyrojax.report.network_section import draw_architecture
 from thyrojax.report.run_folder import Run, read_run
-from thyrojax.report.style import STYLE_SHEET
-from thyrojax.shapes import Float, UInt8
+from thyrojax.report.run_study import study_of_run
+from thyrojax.report.study_figures import draw_study
+from thyrojax.report.study_page import write_tables
+from thyrojax.report.study_sections import sections as study_sections
+from thyrojax.shapes import Float
 
 # How far metrics.json may lie from what its predictions give: it may have been rounded.
 _TOLERANCE = 5e-4
 
 
 def write_report(run: Path) -> Path:
-    """Writes RUN/report.html and RUN/figures/*.png, *.svg; returns the path of the report.
+    """Writes RUN/report.html, tables/*.csv, *.md, figures/*.png, *.svg and model_card.md.
 
     Everything is made before the first file is written, and each file is written whole.
 
+    Returns:
+      The path of the report.
+
     Raises:
-      RunError: what `read_run` refuses, or metrics.json is not of predictions/test.csv.
+      RunError: what `read_run` and `study_of_run` refuse, or metrics.json is not of
+        predictions/test.csv.
       PredictionsError: predictions/test.csv cannot be used.
       ThyrojaxError: the run folder cannot be written.
     """
     contents = read_run(run)
     summary = _summarise_test(contents)
-    drawn = _draw_figures(contents, summary)
-    page = _page(contents, summary, drawn)
+    study = study_of_run(contents)
+    drawn = draw_study(study) | _draw_figures(contents, summary)
+    page = _page(contents, summary, study, drawn)
+    tables = [*study.tables.values(), *checklist_tables(contents, study)]
+    write_tables(run, tables)
+    write_whole(run / "model_card.md", model_card_markdown(contents, study).encode())
     for name, rendered in drawn.items():
         write_whole(run / "figures" / f"{name}.png", rendered.png)
         write_whole(run / "figures" / f"{name}.svg", rendered.svg)
@@ -76,9 +96,6 @@ def _draw_figures(run: Run, summary: dict[str, Any]) -> dict[str, Rendered]:
             figures.draw_calibration, labels, scores, names, summary["brier"], summary["ece"]
         ),
     }
-    if summary["auc"] is not None:
-        curve, estimate = roc_curve(labels, scores), estimate_auc(labels, scores)
-        drawn["roc"] = render(figures.draw_roc, curve, estimate, confusion, cutoff)
     if run.validation:
         drawn["learning_curves"] = render(
             figures.draw_learning_curves,
@@ -88,14 +105,9 @@ def _draw_figures(run: Run, summary: dict[str, Any]) -> dict[str, Rendered]:
             _column(run.validation, "val_loss"),
             _column(run.validation, "val_auc"),
         )
-    for number, example in enumerate(run.examples, start=1):
-        drawn[f"example_{number}"] = render(
-            figures.draw_example,
-            _read_grey(example.frame),
-            _read_grey(example.network_input),
-            example.box,
-            example.window,
-        )
+    drawn |= draw_distributions(run)
+    drawn |= draw_architecture(run)
+    drawn |= draw_gallery(run, cutoff)
     return drawn
 
 
@@ -107,45 +119,35 @@ def _column(lines: tuple[dict[str, Any], ...], key: str) -> Float[np.ndarray, " 
     )
 
 
-def _read_grey(path: Path) -> UInt8[np.ndarray, "height width"]:
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("L"))
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError):
-        raise RunError(f"{path}: found no readable image, expected an example's PNG") from None
-
-
-def _page(run: Run, summary: dict[str, Any], drawn: dict[str, Rendered]) -> str:
+def _page(run: Run, summary: dict[str, Any], study: Study, drawn: dict[str, Rendered]) -> str:
+    """The whole page: what was found, on what, by what, and how it looks case by case."""
     name = run.config.get("name") or run.folder.resolve().name
-    title = f"{name}: Inception-v3 on {run.data.subject}"
-    body = "\n".join(
-        [
-            sections.headline(run, summary),
-            sections.data(run),
-            sections.training(run, drawn),
-            sections.results(run, summary, drawn),
-            sections.examples(run, summary, drawn),
-            sections.settings(run),
-        ]
+    first, *others = [part.html for part in study_sections(study, drawn)]
+    sections = [
+        first,
+        run_sections.calls(run, summary, drawn),
+        *others[:-1],
+        data_section.data(run, summary, drawn),
+        gallery.crop_shapes(run, drawn),
+        network_section.network(run, drawn),
+        run_sections.training(run, drawn),
+        gallery.examples(run, summary, drawn),
+        gallery.explanations(run, summary, drawn),
+        others[-1],
+        model_card(run, study),
+        checklist_section(run, study),
+        run_sections.settings(run),
+    ]
+    return document(
+        f"{name}: Inception-v3 on {run.data.subject}",
+        run_sections.lead(run, summary),
+        _entries(sections),
+        "\n".join(sections),
+        run_sections.footer(),
     )
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escaped(title)}</title>
-<style>{STYLE_SHEET}</style>
-</head>
-<body>
-<header>
-<h1>{escaped(title)}</h1>
-</header>
-<main>
-{body}
-</main>
-{sections.footer()}
-</body>
-</html>
-"""
+
+
+def _entries(sections: Sequence[str]) -> list[tuple[str, str]]:
+    """Identifier and heading of each section, for the table of contents."""
+    headings = re.findall(r'<h2 id="([^"]+)">(.*?)</h2>', "\n".join(sections))
+    return [(identifier, unescape(heading)) for identifier, heading in headings]

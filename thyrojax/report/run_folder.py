@@ -5,13 +5,34 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from thyrojax.analysis.predictions import Predictions, read_predictions
 from thyrojax.errors import RunError
+from thyrojax.report.json_checks import (
+    Keys,
+    check_keys,
+    is_count,
+    is_counts,
+    is_label_names,
+    is_number,
+    is_text,
+    read_object,
+    read_optional_object,
+)
+from thyrojax.report.run_architecture import Architecture, read_architecture
+from thyrojax.report.run_examples import (
+    CropShapes,
+    Example,
+    Explanation,
+    SanityStep,
+    read_crop_shapes,
+    read_examples,
+    read_explanations,
+    read_sanity,
+)
 
 PARTS = ("train", "validation", "test")
 _SPLIT_COLUMNS = ("image_id", "patient_id", "part", "label")
@@ -29,6 +50,7 @@ class DataSummary:
     n_patients: int
     exclusions: dict[str, int]
     fingerprint: str
+    notes: tuple[str, ...] = ()  # the source's own sentences
 
     @property
     def unit(self) -> str:
@@ -49,19 +71,6 @@ class SplitRow:
     tirads: str
 
 
-@dataclass(frozen=True)
-class Example:
-    """One test nodule to be shown. Files are whole paths; box and window are in frame pixels."""
-
-    image_id: str
-    label: int
-    score: float
-    frame: Path
-    network_input: Path
-    box: tuple[float, float, float, float]  # x_min, y_min, x_max, y_max
-    window: tuple[float, float, float, float]  # left, top, width, height
-
-
 @dataclass(frozen=True, eq=False)
 class Run:
     """All that the report shows. What the run has not written is empty, or None."""
@@ -75,6 +84,10 @@ class Run:
     training: tuple[dict[str, Any], ...]  # lines of metrics.jsonl, by step
     validation: tuple[dict[str, Any], ...]
     examples: tuple[Example, ...]
+    crop_shapes: CropShapes | None
+    explanations: tuple[Explanation, ...]  # of the test part
+    sanity: tuple[SanityStep, ...]
+    architecture: Architecture | None
     weights: dict[str, Any] | None
     versions: dict[str, Any] | None
 
@@ -83,7 +96,8 @@ def read_run(folder: Path) -> Run:
     """Reads what a report shows.
 
     Needed: config.json, data.json, split.csv, predictions/test.csv, metrics.json. Read where they
-    are: metrics.jsonl, examples.json, weights.json, versions.json (name: version).
+    are: metrics.jsonl, examples.json, crop_shapes.json, explanations/test.csv and its sanity.csv,
+    architecture.json, weights.json, versions.json (name: version).
 
     Raises:
       RunError: a needed file is missing, a file is malformed, or two files contradict each other.
@@ -91,16 +105,17 @@ def read_run(folder: Path) -> Run:
     """
     if not folder.is_dir():
         raise RunError(f"{folder}: found no such folder, expected a run folder")
-    config = _read_json(folder / "config.json", "what `thyrojax train` writes")
+    config = read_object(folder / "config.json", "what `thyrojax train` writes")
     data = _read_data(folder / "data.json")
     split = _read_split(folder / "split.csv")
     written = "what `thyrojax evaluate` writes"
-    metrics = _read_json(folder / "metrics.json", written)
+    metrics = read_object(folder / "metrics.json", written)
     predictions = folder / "predictions" / "test.csv"
     if not predictions.exists():
         raise RunError(f"{predictions}: found no such file, expected {written}")
     test = read_predictions(predictions)
     _check_metrics(folder / "metrics.json", metrics, test)
+    _check_parts(predictions, test, split)
     lines = _read_log(folder / "metrics.jsonl")
     return Run(
         folder=folder,
@@ -111,97 +126,37 @@ def read_run(folder: Path) -> Run:
         metrics=metrics,
         training=_by_step([line for line in lines if "loss" in line]),
         validation=_by_step([line for line in lines if "val_loss" in line]),
-        examples=_read_examples(folder / "examples.json"),
-        weights=_read_optional(folder / "weights.json"),
-        versions=_read_optional(folder / "versions.json"),
+        examples=read_examples(folder / "examples.json"),
+        crop_shapes=read_crop_shapes(folder / "crop_shapes.json"),
+        explanations=read_explanations(folder / "explanations" / "test.csv", test),
+        sanity=read_sanity(folder / "explanations" / "test" / "sanity.csv"),
+        architecture=read_architecture(folder / "architecture.json"),
+        weights=read_optional_object(folder / "weights.json"),
+        versions=read_optional_object(folder / "versions.json"),
     )
 
 
-def _load(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        found = str(error).splitlines()[0]
-        raise RunError(f"{path}: found no readable JSON ({found}), expected JSON") from None
-
-
-def _read_json(path: Path, expected: str) -> dict[str, Any]:
-    if not path.exists():
-        raise RunError(f"{path}: found no such file, expected {expected}")
-    value = _load(path)
-    if not isinstance(value, dict):
-        raise RunError(f"{path}: found {type(value).__name__}, expected an object")
-    return value
-
-
-def _read_optional(path: Path) -> dict[str, Any] | None:
-    return _read_json(path, "an object") if path.exists() else None
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_numbers(value: Any, n: int) -> bool:
-    return isinstance(value, list) and len(value) == n and all(map(_is_number, value))
-
-
-def _is_label_names(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(map(_is_text, value))
-
-
-def _is_counts(value: Any) -> bool:
-    return isinstance(value, dict) and all(map(_is_count, value.values()))
-
-
-# Key, what a value must be, and in words.
-_DATA_KEYS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-    ("source", _is_text, "a text"),
-    ("subject", _is_text, "a text"),
-    ("label_names", _is_label_names, "the names of class 0 and class 1"),
-    ("n_images", _is_count, "a whole number"),
-    ("n_nodules", _is_count, "a whole number"),
-    ("n_patients", _is_count, "a whole number"),
-    ("exclusions", _is_counts, "a count for each reason"),
-    ("fingerprint", _is_text, "a text"),
+_DATA_KEYS: Keys = (
+    ("source", is_text, "a text"),
+    ("subject", is_text, "a text"),
+    ("label_names", is_label_names, "the names of class 0 and class 1"),
+    ("n_images", is_count, "a whole number"),
+    ("n_nodules", is_count, "a whole number"),
+    ("n_patients", is_count, "a whole number"),
+    ("exclusions", is_counts, "a count for each reason"),
+    ("fingerprint", is_text, "a text"),
 )
-_EXAMPLE_KEYS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-    ("image_id", _is_text, "a text"),
-    ("label", lambda value: _is_count(value) and value <= 1, "0 or 1"),
-    ("score", lambda value: _is_number(value) and 0 <= value <= 1, "a number from 0 to 1"),
-    ("frame", _is_text, "a file of the run folder"),
-    ("input", _is_text, "a file of the run folder"),
-    ("box", lambda value: _is_numbers(value, 4), "x_min, y_min, x_max, y_max"),
-    ("window", lambda value: _is_numbers(value, 4), "left, top, width, height"),
-)
-
-
-def _check_keys(
-    place: str, value: Any, keys: tuple[tuple[str, Callable[[Any], bool], str], ...]
-) -> None:
-    if not isinstance(value, dict):
-        raise RunError(f"{place}: found {type(value).__name__}, expected an object")
-    for key, holds, expected in keys:
-        if key not in value:
-            raise RunError(f"{place}: found no {key}, expected {expected}")
-        if not holds(value[key]):
-            raise RunError(f"{place}, {key}: found {value[key]!r}, expected {expected}")
 
 
 def _read_data(path: Path) -> DataSummary:
-    value = _read_json(path, "what `thyrojax train` writes")
-    _check_keys(str(path), value, _DATA_KEYS)
+    value = read_object(path, "what `thyrojax train` writes")
+    check_keys(str(path), value, _DATA_KEYS)
     fields = {key: value[key] for key, _, _ in _DATA_KEYS}
     first, second = value["label_names"]
-    return DataSummary(**{**fields, "label_names": (first, second)})
+    notes = value.get("notes", [])
+    if not isinstance(notes, list) or not all(is_text(note) for note in notes):
+        raise RunError(f"{path}, notes: found {notes!r}, expected a list of texts")
+    return DataSummary(**{**fields, "label_names": (first, second), "notes": tuple(notes)})
 
 
 def _read_split(path: Path) -> tuple[SplitRow, ...]:
@@ -253,13 +208,25 @@ def _check_metrics(path: Path, metrics: dict[str, Any], test: Predictions) -> No
     for key in ("n", "cutoff", "cutoff_from"):
         if key not in metrics:
             raise RunError(f"{path}: found no {key}, expected what `thyrojax evaluate` writes")
-    if not _is_number(metrics["cutoff"]):
+    if not is_number(metrics["cutoff"]):
         raise RunError(f"{path}, cutoff: found {metrics['cutoff']!r}, expected a number")
     if metrics["n"] != len(test):
         raise RunError(
             f"{path}, n: found {metrics['n']!r}, expected {len(test)} "
             "(the rows of predictions/test.csv): evaluate the run again"
         )
+
+
+def _check_parts(path: Path, test: Predictions, split: tuple[SplitRow, ...]) -> None:
+    """Refuses predictions of nodules that the split does not have in its test part."""
+    part_of = {row.image_id: row.part for row in split}
+    for number, image_id in enumerate(test.image_ids, start=1):
+        part = part_of.get(image_id, "no part")
+        if part != "test":
+            raise RunError(
+                f"{path}, row {number}: found {image_id!r}, which split.csv has in {part}, "
+                "expected nodules of the test part"
+            )
 
 
 def _read_log(path: Path) -> list[dict[str, Any]]:
@@ -278,7 +245,7 @@ def _read_log(path: Path) -> list[dict[str, Any]]:
             if number == len(texts):
                 break
             raise RunError(f"{path}, line {number}: found no JSON, expected an object") from None
-        if not isinstance(line, dict) or not _is_number(line.get("epoch")):
+        if not isinstance(line, dict) or not is_number(line.get("epoch")):
             raise RunError(f"{path}, line {number}: found no epoch, expected one in each line")
         lines.append(line)
     return lines
@@ -288,38 +255,6 @@ def _by_step(lines: list[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
     """In the order of steps; of a step that a resumed run did again, the later line."""
     last = {line.get("step", line["epoch"]): line for line in lines}
     return tuple(last[step] for step in sorted(last))
-
-
-def _read_examples(path: Path) -> tuple[Example, ...]:
-    if not path.exists():
-        return ()
-    values = _load(path)
-    if not isinstance(values, list):
-        raise RunError(f"{path}: found {type(values).__name__}, expected a list of examples")
-    examples = []
-    for number, value in enumerate(values, start=1):
-        place = f"{path}, example {number}"
-        _check_keys(place, value, _EXAMPLE_KEYS)
-        for key in ("frame", "input"):
-            if not (path.parent / value[key]).is_file():
-                raise RunError(f"{place}: found no file {value[key]}, expected the {key}")
-        examples.append(
-            Example(
-                image_id=value["image_id"],
-                label=value["label"],
-                score=float(value["score"]),
-                frame=path.parent / value["frame"],
-                network_input=path.parent / value["input"],
-                box=_four(value["box"]),
-                window=_four(value["window"]),
-            )
-        )
-    return tuple(examples)
-
-
-def _four(values: list[Any]) -> tuple[float, float, float, float]:
-    first, second, third, fourth = map(float, values)
-    return first, second, third, fourth
 
 
 def count_part(split: tuple[SplitRow, ...], part: str) -> tuple[int, int, Counter[int]]:
