@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -30,7 +31,8 @@ def noise_source(count: int, source: str = "csv") -> SourceData:
         )
         for i in range(count)
     )
-    return SourceData(source, nodules, (Exclusion("other", "no box", "page 3"),), count + 1)
+    excluded = (Exclusion("other", "no box", "page 3"),)
+    return SourceData(source, nodules, excluded, count + 1, ("Nobody is named.",))
 
 
 @pytest.fixture(scope="session")
@@ -47,3 +49,12 @@ def set_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def small_set(set_folder: Path) -> Dataset:
     return open_dataset(set_folder)
+
+
+@pytest.fixture(scope="session")
+def image_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """300 small PNG files of noise, enough for three shards; not to be changed."""
+    folder = tmp_path_factory.mktemp("images")
+    for i in range(300):
+        cv2.imwrite(str(folder / f"{i:03d}.png"), noise_frame(i, 16, 24))
+    return folder

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import hashlib
 import json
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from thyrojax.errors import DataError
 
 Make = Callable[..., SourceData]
 FULL = Nodule(
-    image=lambda: np.full((40, 50), 9, np.uint8),
+    image=partial(np.full, (40, 50), 9, np.uint8),
     image_id="full",
     patient_id="p",
     box=Box(0, 0, 50, 40),
@@ -107,7 +109,7 @@ def test_set_loads_where_neither_thyrojax_nor_tensorflow_is(tmp_path: Path) -> N
     ("name", "subject", "labels"),
     [
         ("csv", "thyroid nodules", ["benign", "malignant"]),
-        ("phantom", "thyroid nodules", ["benign", "malignant"]),
+        ("phantom", "simulated thyroid nodules", ["benign", "malignant"]),
         ("busbra", "breast lesions", ["benign", "malignant"]),
         ("ddti", "thyroid nodules", ["TI-RADS-benign (2, 3)", "TI-RADS-suspicious (4a-5)"]),
     ],
@@ -124,7 +126,12 @@ def test_each_source_names_its_subject_and_labels(
 def test_folder_tells_its_counts_and_exclusions(set_folder: Path) -> None:
     info = json.loads((set_folder / "data.json").read_text())
     assert info.pop("fingerprint") == open_dataset(set_folder).fingerprint
+    sha256 = {
+        name: hashlib.sha256((set_folder / name).read_bytes()).hexdigest()
+        for name in ("records.parquet", "near_duplicates.csv")
+    }
     assert info == {
+        "version": "2.0.0",
         "source": "csv",
         "subject": "thyroid nodules",
         "label_names": ["benign", "malignant"],
@@ -132,7 +139,9 @@ def test_folder_tells_its_counts_and_exclusions(set_folder: Path) -> None:
         "n_nodules": 23,
         "n_patients": 12,
         "exclusions": {"no box": 1},
+        "notes": ["Nobody is named."],
         "mask_overlay": False,
+        "sha256": sha256,
     }
     with (set_folder / "exclusions.csv").open(newline="") as file:
         assert list(csv.reader(file)) == [
@@ -160,7 +169,7 @@ def test_fingerprint_tells_sets_apart_and_only_them(tmp_path: Path, make_source:
     others = [
         built("label", with_first(label=1)),
         built("box", with_first(box=Box(20, 15, 50, 41))),
-        built("pixel", with_first(image=lambda: frame)),
+        built("pixel", with_first(image=frame.copy)),
         built("order", swapped),
     ]
     assert len({one, *others}) == 5
@@ -171,7 +180,7 @@ def test_masking_changes_what_is_stored_and_not_what_is_named_the_source(
 ) -> None:
     monkeypatch.setattr(sector, "mask_overlay", lambda image: image * (image > 200))
     frame = np.random.default_rng(0).integers(0, 256, (30, 30), np.uint8)
-    nodule = dataclasses.replace(BARE, image=lambda: frame)
+    nodule = dataclasses.replace(BARE, image=frame.copy)
     plain = open_dataset(build(source(nodule), tmp_path / "plain", mask_overlay=False))
     masked = open_dataset(build(source(nodule), tmp_path / "masked", mask_overlay=True))
     np.testing.assert_array_equal(masked.frame(0), frame * (frame > 200))
@@ -179,6 +188,33 @@ def test_masking_changes_what_is_stored_and_not_what_is_named_the_source(
     assert masked.records[0].image_sha256 == plain.records[0].image_sha256
     assert masked.records[0].frame_sha256 != plain.records[0].frame_sha256
     assert masked.fingerprint != plain.fingerprint
+
+
+def test_frames_of_different_patients_that_look_alike_are_listed(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    noise = (random.integers(0, 256, (200, 300)).astype(np.float32) for _ in range(2))
+    frame, other = (cv2.GaussianBlur(each, (0, 0), 3) for each in noise)
+    frame = cv2.normalize(frame, None, 20, 235, cv2.NORM_MINMAX).astype(np.uint8)
+    other = cv2.normalize(other, None, 20, 235, cv2.NORM_MINMAX).astype(np.uint8)
+    darker = (frame * 0.8).astype(np.uint8)
+    views = {
+        "a": ("p", frame),
+        "a-darker": ("q", darker),
+        "a-again": ("r", frame),  # equal frames are of one patient by their digest
+        "a-of-the-same": ("p", darker[:, 2:]),
+        "b": ("s", other),
+    }
+    nodules = [
+        Nodule(image.copy, image_id, patient, Box(9, 9, 99, 99), 0)
+        for image_id, (patient, image) in views.items()
+    ]
+    opened = open_dataset(build(source(*nodules), tmp_path / "set", False))
+    names = [record.image_id for record in opened.records]
+    pairs = {(names[i], names[j]) for i, j, _ in opened.near_duplicates}
+    assert ("a", "a-darker") in pairs
+    assert not {("a", "a-again"), ("a", "a-of-the-same")} & pairs
+    assert not any("b" in pair for pair in pairs)
+    assert all(0.9 <= similarity <= 1.0 for *_, similarity in opened.near_duplicates)
 
 
 def test_digest_is_of_pixels_and_shape(tmp_path: Path) -> None:
@@ -215,7 +251,7 @@ def test_what_cannot_be_built_is_refused(tmp_path: Path) -> None:
     (tmp_path / "full" / "notes.txt").write_text("mine")
     good = source(FULL)
     for data, out, message in (
-        (source(FULL, name="atlas"), "set", "found 'atlas', expected one of csv, phantom"),
+        (source(FULL, name="atlas"), "set", "found 'atlas', expected one of csv, busbra"),
         (source(), "set", "found no usable nodule"),
         (source(FULL, FULL), "set", "found image_id full more than once"),
         (good, "full", "found a folder that is not empty"),
@@ -259,14 +295,25 @@ def _truncate(folder: Path) -> None:
     shard(folder).write_bytes(shard(folder).read_bytes()[:70_000])
 
 
-def _other_count(folder: Path) -> None:
-    info = json.loads((folder / "data.json").read_text())
-    (folder / "data.json").write_text(json.dumps(info | {"n_nodules": 24}))
+def _change_data(**changes: Any) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        info = json.loads((folder / "data.json").read_text())
+        (folder / "data.json").write_text(json.dumps(info | changes))
+
+    return damage
 
 
-def _other_fingerprint(folder: Path) -> None:
+def _change_records(folder: Path) -> None:
+    content = bytearray((folder / "records.parquet").read_bytes())
+    content[100] ^= 1
+    (folder / "records.parquet").write_bytes(content)
+
+
+def _make_version_1(folder: Path) -> None:
     info = json.loads((folder / "data.json").read_text())
-    (folder / "data.json").write_text(json.dumps(info | {"fingerprint": "0" * 64}))
+    del info["version"], info["sha256"]
+    (folder / "data.json").write_text(json.dumps(info))
+    (folder / "records.parquet").unlink()
 
 
 @pytest.mark.parametrize(
@@ -274,12 +321,34 @@ def _other_fingerprint(folder: Path) -> None:
     [
         (lambda folder: (folder / "features.json").unlink(), r"found no features\.json"),
         (lambda folder: (folder / "data.json").write_text("{"), r"data\.json: found JSONDecode"),
-        (lambda folder: (folder / "data.json").write_text("[]"), r"data\.json: found no source"),
-        (lambda folder: (folder / "dataset_info.json").write_text("{"), "found a damaged set"),
-        (lambda folder: shard(folder).unlink(), "record 0: found .*No such file"),
-        (_truncate, "record 0: found .*Riegeli"),
-        (_other_count, "found 23 records, expected the 24 of"),
-        (_other_fingerprint, "found records with fingerprint .*build the set again"),
+        (lambda folder: (folder / "data.json").write_text("[]"), r"data\.json: found list"),
+        (_change_data(source=None), r"data\.json: found no source"),
+        (_change_data(sha256=[]), r"data\.json: found no sha256"),
+        (
+            lambda folder: (folder / "dataset_info.json").write_text("{"),
+            r"dataset_info\.json: found JSONDecodeError .*expected what TFDS wrote",
+        ),
+        (
+            lambda folder: (folder / "dataset_info.json").write_text("{}"),
+            r"dataset_info\.json: found KeyError",
+        ),
+        (
+            lambda folder: shard(folder).unlink(),
+            "found no thyroid_ultrasound.*00000-of-00001, expected all 1 shards",
+        ),
+        (_truncate, "found shards of 70000 bytes, expected the .* build the set again"),
+        (_change_data(n_nodules=24), r"found 23 records in records\.parquet, expected the 24 of"),
+        (_change_records, r"records\.parquet: found .* SHA-256 .* build the set again"),
+        (
+            lambda folder: (folder / "records.parquet").unlink(),
+            r"records\.parquet: found No such file",
+        ),
+        (
+            lambda folder: (folder / "near_duplicates.csv").write_text("image_id\n"),
+            r"near_duplicates\.csv: found .* SHA-256 .* build the set again",
+        ),
+        (_make_version_1, r"found a set of version 1\.0\.0, expected 2\.0\.0; build the set again"),
+        (_change_data(version="3.1.0"), r"found a set of version 3\.1\.0, expected 2\.0\.0"),
     ],
 )
 def test_an_incomplete_or_changed_set_is_not_opened(
@@ -304,32 +373,8 @@ def test_a_corrupt_record_is_named(tmp_path: Path, set_folder: Path) -> None:
     shutil.copytree(set_folder, folder)
     opened = open_dataset(folder)
     _damage_middle_record(folder)
-    with pytest.raises(DataError, match=r"record (\d+) \(after image-\d+\): found RuntimeError"):
-        open_dataset(folder)
     with pytest.raises(DataError, match=r"set, record \d+ \(image-\d+\): found RuntimeError"):
         list(map(opened.frame, range(len(opened))))
-
-
-def test_frames_are_kept_only_where_all_fit(set_folder: Path) -> None:
-    not_kept = open_dataset(set_folder)
-    kept = open_dataset(set_folder, cache_mb=1)  # 23 frames of 60 x 80 bytes
-    assert (not_kept.cached, kept.cached) == (False, True)
-    assert kept.frame_bytes == 23 * 60 * 80
-    assert kept.frame(3) is kept.frame(3)
-    assert not kept.frame(3).flags.writeable
-    assert not_kept.frame(3) is not not_kept.frame(3)
-    np.testing.assert_array_equal(kept.frame(3), not_kept.frame(3))
-
-
-def test_frames_larger_than_the_budget_are_not_kept(tmp_path: Path) -> None:
-    frames = [np.full((600, 900), value, np.uint8) for value in (1, 2)]
-    nodules = [
-        dataclasses.replace(BARE, image=frame.copy, image_id=str(i))
-        for i, frame in enumerate(frames)
-    ]
-    folder = build(source(*nodules), tmp_path / "set", False)
-    assert not open_dataset(folder, cache_mb=1).cached  # 1.03 MiB
-    assert open_dataset(folder, cache_mb=2).cached
 
 
 @pytest.mark.parametrize("cache_mb", [0, 1])

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from thyrojax.config import Border, CropShape
-from thyrojax.data.crop import Window, crop_numpy, crop_opencv, is_cut, window
+from thyrojax.data.crop import Window, crop_numpy, crop_opencv, is_cut, rows_read, window
 from thyrojax.data.records import Box
 
 TALL = Box(10, 20, 30, 50)  # 20 wide, 30 high
@@ -192,6 +192,37 @@ def test_samplers_agree_on_noise() -> None:
         cut = window(Box(x_min, y_min, x_max, y_max), margin, shape, border, height, width)
         difference = crop_numpy(frame, cut, size, border) - crop_opencv(frame, cut, size, border)
         assert np.abs(difference).max() < 1e-3, (cut, size, border)
+
+
+@pytest.mark.parametrize(("flip", "vertical_flip"), [(True, False), (False, True), (True, True)])
+def test_mirrored_crops_go_where_they_are_told(flip: bool, vertical_flip: bool) -> None:
+    frame = np.random.default_rng(2).integers(0, 256, (40, 50), np.uint8)
+    batch = np.zeros((3, 33, 33, 1), np.float32)
+    for cut in (Window(5, 6, 20, 25), Window(-7, -4, 60, 60)):
+        out = batch[1, :, :, 0]
+        crop = crop_opencv(frame, cut, 33, "constant", flip, vertical_flip, out=out)
+        assert np.shares_memory(crop, batch)
+        straight = crop_opencv(frame, cut, 33, "constant")
+        expected = straight[:: -1 if vertical_flip else 1, :: -1 if flip else 1]
+        np.testing.assert_allclose(out, expected, atol=1e-4)
+    assert not batch[[0, 2]].any()
+
+
+@pytest.mark.parametrize("border", get_args(Border))
+def test_rows_below_those_read_do_not_matter(border: Border) -> None:
+    random = np.random.default_rng(3)
+    fewer = 0
+    for _ in range(300):
+        height = int(random.integers(2, 60))
+        frame = random.integers(0, 256, (height, 30), np.uint8)
+        cut = Window(3, int(random.integers(-70, height)), 20, int(random.integers(1, 100)))
+        rows = rows_read(cut, height, border)
+        assert 1 <= rows <= height
+        fewer += rows < height
+        np.testing.assert_array_equal(
+            crop_opencv(frame[:rows], cut, 10, border), crop_opencv(frame, cut, 10, border)
+        )
+    assert fewer > 50
 
 
 def test_reference_agrees_with_jax_image_resize() -> None:

@@ -9,16 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from thyrojax.data.records import (
-    VOCABULARY,
-    Box,
-    Nodule,
-    box_fault,
-    box_outward,
-    load_image,
-    size_group,
-)
+from thyrojax.data.records import Box, Nodule, box_fault, box_outward, load_image
 from thyrojax.errors import DataError
+from thyrojax.vocabulary import VOCABULARY, size_group
 
 
 def test_a_box_is_half_open() -> None:

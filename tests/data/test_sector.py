@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -157,3 +158,21 @@ def test_the_text_below_the_sector_is_gone(
     reaching = sum(bool(sector[312:].any()) for sector in with_text)
     assert len(with_text) > 250
     assert reaching < 0.06 * len(with_text)  # the few frames of a larger format, without remarks
+
+
+@pytest.mark.parametrize("ground", [0, 30])
+@pytest.mark.parametrize("store", [np.asarray, jpeg])
+def test_a_grey_banner_with_a_name_on_it_is_no_sector(
+    store: Callable[[np.ndarray], np.ndarray], ground: int
+) -> None:
+    """As on scanners that write name, hospital and date on a bar, here 60 of grey level 58."""
+    sector = trapezoid()
+    sector[:75] = False
+    frame = speckle(sector)
+    frame[~sector] = ground
+    frame[:60] = 58
+    for text, place in (("DOE JANE 1953-02-04", (20, 25)), ("SAINT ELSEWHERE", (200, 50))):
+        cv2.putText(frame, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.7, 255, 1, cv2.LINE_AA)
+    masked = mask_overlay(store(frame))
+    assert not masked[:66].any()
+    assert (masked > 0)[sector].mean() > 0.9

@@ -8,10 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
-from thyrojax.data.records import VOCABULARY, Box
+from thyrojax.data.records import Box
 from thyrojax.data.sources import ddti, read_source
 from thyrojax.data.sources.ddti_xml import FEATURES
 from thyrojax.errors import DataError, DataFaults
+from thyrojax.vocabulary import VOCABULARY
 
 
 def region(*points: tuple[float, float], kind: str = "freehand") -> dict[str, object]:
@@ -251,6 +252,27 @@ def test_faults_of_all_files_are_told_together(folder: Path) -> None:
         "7.xml, mark: found no image number, expected an <image> in each <mark>",
         "8_1.jpg: found an unreadable image",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ('<!DOCTYPE a [<!ENTITY b "4a">]><case>&b;</case>', "a document type declaration"),
+        ("<a>" * 40, "elements nested more than 32 deep"),
+        (" " * 1_100_000, "more than 1048576 bytes"),
+    ],
+)
+def test_an_xml_that_could_exhaust_the_machine_is_refused(
+    folder: Path, text: str, fault: str
+) -> None:
+    (folder / "1.xml").write_text(text)
+    assert faults_of(folder) == [f"1.xml: found {fault}, expected a plain case of DDTI"]
+
+
+def test_hidden_files_that_another_system_left_are_none(folder: Path) -> None:
+    for name in ("._1.xml", "._1_1.jpg"):
+        (folder / name).write_bytes(b"Mac OS X")
+    assert read_source("ddti", folder).n_images == 1
 
 
 def test_an_svg_that_is_no_list_is_a_fault(folder: Path) -> None:

@@ -12,16 +12,19 @@ import pytest
 
 from thyrojax.config import Config
 from thyrojax.data.dataset import Record
-from thyrojax.data.records import Box, size_group
+from thyrojax.data.records import Box
 from thyrojax.data.splits import (
     PARTS,
     Parts,
+    alike,
     draw_split,
     patient_groups,
     read_split,
+    write_joined,
     write_split,
 )
-from thyrojax.errors import DataError
+from thyrojax.errors import ConfigError, DataError
+from thyrojax.vocabulary import size_group
 
 
 def nodule(
@@ -51,6 +54,7 @@ def nodule(
         frame_sha256=digest,
         height=9,
         width=9,
+        perceptual_hash="0" * 64,
     )
 
 
@@ -290,3 +294,52 @@ def test_a_missing_or_binary_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "b.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match=r"b\.csv: found an unreadable file"):
         read_split(tmp_path / "b.csv", SMALL)
+
+
+PAIR = (0, 2, 0.961)  # nodules a of patient p1 and c of patient p3
+
+
+def test_near_duplicates_join_patients_from_the_threshold_on() -> None:
+    assert patient_groups(SMALL, [PAIR, (2, 3, 0.9)]) == [[0, 2, 3], [1], [4], [5]]
+    assert alike([PAIR, (2, 3, 0.9)], 0.95) == [PAIR]
+    assert alike([PAIR, (2, 3, 0.9)], 0.961) == [PAIR]
+    assert alike([PAIR, (2, 3, 0.9)], 0.0) == []
+
+
+def test_a_threshold_below_what_sets_list_would_change_nothing_and_is_refused() -> None:
+    with pytest.raises(
+        ConfigError, match=r"near_duplicates: found 0.5, expected 0, or between 0.9"
+    ):
+        Config(near_duplicates=0.5)
+    assert Config(near_duplicates=0.0).near_duplicates == 0.0
+
+
+def test_a_drawn_split_keeps_near_duplicates_together() -> None:
+    records = clinic(60)
+    pairs = [(i, len(records) - 1 - i, 0.97) for i in range(12)]
+    for seed in range(4):
+        parts = draw_split(records, Config(seed=seed), pairs)
+        part_of = {int(i): part for part, members in parts.items() for i in members}
+        assert all(part_of[i] == part_of[j] for i, j, _ in pairs)
+    apart = draw_split(records, Config(near_duplicates=0.98), pairs)
+    alone = draw_split(records, Config())
+    assert all(np.array_equal(apart[part], alone[part]) for part in PARTS)
+
+
+def test_near_duplicates_in_two_parts_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "split.csv"
+    path.write_text(GOOD)
+    with pytest.raises(
+        DataError,
+        match=r"near-duplicates \(0\.961\) in train \(a\), validation \(c\), expected each",
+    ):
+        read_split(path, SMALL, [PAIR])
+    assert set(read_split(path, SMALL, [(0, 1, 1.0)])) == set(PARTS)  # both in training
+
+
+def test_joined_pairs_are_listed(tmp_path: Path) -> None:
+    write_joined(tmp_path / "near_duplicates.csv", SMALL, [PAIR])
+    assert (tmp_path / "near_duplicates.csv").read_text().splitlines() == [
+        "image_id,patient_id,other_image_id,other_patient_id,similarity",
+        "a,p1,c,p3,0.9610",
+    ]

@@ -6,34 +6,30 @@ with this module imported also `tfds.data_source("thyroid_ultrasound/SOURCE", da
 
 from __future__ import annotations
 
-import contextlib
-import csv
-import io
+import functools
+import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from thyrojax.data.dataset import (
-    DATA_FILE,
-    SPLIT,
-    Record,
-    fingerprint,
-    frame_digest,
-    open_dataset,
-    to_features,
-)
-from thyrojax.data.records import LABELS, Nodule, SourceData, box_fault, load_image
-from thyrojax.errors import DataError
-from thyrojax.shapes import UInt8
+from thyrojax.data import near_duplicates, shard_runners, shards, sidecar
+from thyrojax.data.dataset import DATA_FILE, VERSION, Record, fingerprint, open_dataset
+from thyrojax.data.decoding import decode_frame
+from thyrojax.data.encoded import SPLIT, EncodedFrames
+from thyrojax.data.incomplete import REPLACED, incomplete_folder, work_folder
+from thyrojax.data.records import SourceData
+from thyrojax.data.sources import KINDS
+from thyrojax.errors import ConfigError, DataError
+from thyrojax.files import write_csv
+from thyrojax.vocabulary import LABELS
 
 EXCLUSIONS_FILE = "exclusions.csv"
 
@@ -46,7 +42,7 @@ class SourceConfig(tfds.core.BuilderConfig):
     label_names: tuple[str, str] = LABELS
 
 
-def _source_config(name: str, subject: str, label_names: tuple[str, str] = LABELS) -> SourceConfig:
+def _source_config(name: str, subject: str, label_names: tuple[str, str]) -> SourceConfig:
     return SourceConfig(
         name=name,
         description=f"{subject}: {label_names[0]} or {label_names[1]}",
@@ -55,34 +51,27 @@ def _source_config(name: str, subject: str, label_names: tuple[str, str] = LABEL
     )
 
 
-class ThyroidUltrasound(tfds.core.GeneratorBasedBuilder):
+class ThyroidUltrasound(tfds.core.ShardBasedBuilder):
     """Grey ultrasound frames with one nodule's box, label and features each.
 
-    `build` gives it the data to write; without them it reads what was built before. While it
-    writes, it gathers `records` as they are stored.
+    Without `parts`, the shards to write, it reads what was built before. TFDS's own
+    `download_and_prepare` writes the same examples into the same shards as `build`, but starts
+    again when it was killed, and only what TFDS needs to read them.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version(VERSION)
     BUILDER_CONFIGS = [  # noqa: RUF012 (TFDS's own way of declaring them)
-        _source_config("csv", "thyroid nodules"),
-        _source_config("phantom", "thyroid nodules"),
-        _source_config("busbra", "breast lesions"),
-        _source_config(
-            "ddti", "thyroid nodules", ("TI-RADS-benign (2, 3)", "TI-RADS-suspicious (4a-5)")
-        ),
+        _source_config(name, kind.subject, kind.label_names) for name, kind in KINDS.items()
     ]
 
     def __init__(
         self,
         *,
-        data: SourceData | None = None,
-        mask_overlay: bool = False,
+        parts: Sequence[shards.Shard] = (),
         file_format: str | None = "array_record",
         **kwargs: Any,
     ) -> None:
-        self._data = data
-        self._mask_overlay = mask_overlay
-        self.records: list[Record] = []
+        self._parts = parts
         super().__init__(file_format=file_format, **kwargs)
 
     def _build_data_dir(self, given_data_dir: str | None) -> tuple[str, str]:
@@ -92,122 +81,20 @@ class ThyroidUltrasound(tfds.core.GeneratorBasedBuilder):
         return super()._build_data_dir(given_data_dir)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        text = tfds.features.Text
-        number = tfds.features.Scalar
-        unknown_text, unknown_number = '"" where not known', "NaN where not known"
         return tfds.core.DatasetInfo(
             builder=self,
             description="Ultrasound frames with the box, label and features of one nodule each.",
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(
-                        shape=(None, None, 1), dtype=np.uint8, encoding_format="png"
-                    ),
-                    "image_id": text(doc="unique for each nodule"),
-                    "patient_id": text(),
-                    "box": tfds.features.Tensor(
-                        shape=(4,),
-                        dtype=np.int32,
-                        doc="x_min, y_min, x_max, y_max in whole pixels, half-open",
-                    ),
-                    "label": tfds.features.ClassLabel(names=self.builder_config.label_names),
-                    "size_mm": number(np.float32, doc=f"largest diameter; {unknown_number}"),
-                    "tirads": text(doc=unknown_text),
-                    "composition": text(doc=unknown_text),
-                    "echogenicity": text(doc=unknown_text),
-                    "calcification": text(doc=unknown_text),
-                    "margin": text(doc=unknown_text),
-                    "shape": text(doc=unknown_text),
-                    "pixel_spacing_mm": number(np.float32, doc=f"mm per pixel; {unknown_number}"),
-                    "reader_label": number(np.int32, doc="a reader's call; -1 where not known"),
-                    "image_sha256": text(
-                        doc="of the source's decoded frame: height, width, pixels"
-                    ),
-                    "frame_sha256": text(doc="of the frame as stored, after masking"),
-                }
-            ),
+            features=shards.features(self.builder_config.label_names),
             supervised_keys=("image", "label"),
             disable_shuffling=True,  # records stay in the order of their source
         )
 
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        if self._data is None:
+    def _shard_iterators_per_split(self, dl_manager: tfds.download.DownloadManager) -> Any:
+        if not self._parts:
             raise DataError(
                 f"{self.data_dir}: found no built set, expected one made by `thyrojax data build`"
             )
-        return {SPLIT: self._generate_examples(self._data)}
-
-    def _generate_examples(self, data: SourceData) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yields (position, example) in the source's order; raises all faults at the end."""
-        faults: list[str] = []
-        last_image: Any = None
-        stored = _StoredFrame("", "", 0, 0, b"")
-        for nodule in data.nodules:
-            try:
-                if nodule.image != last_image:  # an image with several nodules is decoded once
-                    stored = _store(load_image(nodule.image), self._mask_overlay)
-                    last_image = nodule.image
-            except DataError as error:
-                faults.append(f"{nodule.image_id}: {error}")
-                continue
-            record = _record(nodule, stored)
-            file = str(nodule.image) if isinstance(nodule.image, Path) else data.source
-            fault = box_fault(record.box, record.width, record.height, file, record.image_id)
-            if fault is not None:
-                faults.append(str(fault))
-                continue
-            self.records.append(record)
-            yield len(self.records) - 1, to_features(record, stored.png)
-        if faults:
-            raise DataError("\n".join(faults))
-
-
-class _StoredFrame(NamedTuple):
-    image_sha256: str
-    frame_sha256: str
-    height: int
-    width: int
-    png: bytes
-
-
-def _store(image: UInt8[np.ndarray, "height width"], mask_overlay: bool) -> _StoredFrame:
-    import cv2
-
-    from thyrojax.data import sector
-
-    frame = sector.mask_overlay(image) if mask_overlay else image
-    encoded, png = cv2.imencode(".png", frame)
-    if not encoded:
-        raise RuntimeError("OpenCV could not encode a frame as PNG")
-    height, width = frame.shape
-    return _StoredFrame(frame_digest(image), frame_digest(frame), height, width, png.tobytes())
-
-
-def _record(nodule: Nodule, stored: _StoredFrame) -> Record:
-    """The record as it will be read back: numbers rounded to the float32 that TFDS stores."""
-
-    def rounded(value: float | None) -> float | None:
-        return None if value is None else float(np.float32(value))
-
-    return Record(
-        image_id=nodule.image_id,
-        patient_id=nodule.patient_id,
-        box=nodule.box,
-        label=nodule.label,
-        size_mm=rounded(nodule.size_mm),
-        tirads=nodule.tirads,
-        composition=nodule.composition,
-        echogenicity=nodule.echogenicity,
-        calcification=nodule.calcification,
-        margin=nodule.margin,
-        shape=nodule.shape,
-        pixel_spacing_mm=rounded(nodule.pixel_spacing_mm),
-        reader_label=nodule.reader_label,
-        image_sha256=stored.image_sha256,
-        frame_sha256=stored.frame_sha256,
-        height=stored.height,
-        width=stored.width,
-    )
+        return {SPLIT: [functools.partial(shards.examples, part) for part in self._parts]}
 
 
 def build(
@@ -216,20 +103,81 @@ def build(
     mask_overlay: bool,
     overwrite: bool = False,
     progress: bool = False,
+    workers: int = 1,
+    beam_runner: str | None = None,
+    beam_options: Sequence[str] = (),
 ) -> Path:
     """Writes a source's nodules as a TFDS set into the folder `out`, all or nothing.
 
-    Beside TFDS's files the folder holds data.json (what the set is, in counts) and exclusions.csv
-    (image_id, reason, detail of all that the source left out). With `mask_overlay`, what a frame
-    shows outside its scan sector is blanked before it is stored. `overwrite` replaces a built set,
-    and nothing else. `progress` shows TFDS's bars on stderr.
+    Beside TFDS's files the folder holds records.parquet (what is known of every nodule),
+    near_duplicates.csv (pairs of frames of different patients that look alike), exclusions.csv
+    (image_id, reason, detail of all that the source left out) and data.json (what the set is, in
+    counts). With `mask_overlay`, what a frame shows outside its scan sector is blanked before it is
+    stored. `overwrite` replaces a built set, and nothing else. `progress` shows a bar on stderr.
+
+    The shards are written by this process, by `workers` processes (started by spawn: a script that
+    builds needs its `if __name__ == "__main__"`), or, with `beam_runner`, by an Apache Beam
+    pipeline (`shard_runners.beam`); the set is the same, byte for byte. Until it is whole it
+    lies in a hidden folder beside `out`. A build that was killed there goes on where it stopped
+    when it is started again with the same nodules, image files and options.
 
     Raises:
-      DataError: `out` is not empty; the source has no nodule, or an unknown name; or, in one line
-        each, every frame that cannot be read, box that is not inside its frame, or repeated id.
+      DataError: `out` is not empty or a mount point, or another build is at work on it; the source
+        has no nodule, or an unknown name; or, in one line each, every frame that cannot be read,
+        box that is not inside its frame, or repeated id.
+      ConfigError: no workers; Beam is not installed, or knows no such runner; options of Beam's
+        without a runner, or `workers` with one.
+      ThyrojaxError: a worker process died.
     """
     out = Path(out)
+    if beam_runner is None and beam_options:
+        raise ConfigError("--beam-option: found no --beam-runner beside it, expected one")
+    if beam_runner is not None and workers != 1:
+        raise ConfigError(
+            f"workers: found {workers} and a Beam runner, expected one of the two; the runner has "
+            "options of its own for it"
+        )
     _check_target(out, overwrite)
+    _check_data(data)
+    if beam_runner is None:
+        write = shard_runners.processes(workers, progress)
+    else:
+        write = shard_runners.beam(beam_runner, beam_options)
+    place = Path(os.path.realpath(out))
+    with incomplete_folder(place) as folder:
+        _check_target(out, overwrite)
+        parts = _shards(data, mask_overlay, work_folder(folder, data, mask_overlay))
+        write(parts)
+        if faults := shard_runners.faults(parts):
+            shutil.rmtree(parts[0].work)
+            raise DataError("\n".join(faults))
+        built = _complete(data, mask_overlay, parts)
+        open_dataset(built)
+        _check_target(out, overwrite)  # building may have taken hours
+        if place.exists() and any(place.iterdir()):
+            os.replace(place, folder / REPLACED)
+        os.replace(built, place)
+        for path in (parts[0].work, folder / REPLACED):
+            shutil.rmtree(path, ignore_errors=True)
+    return out
+
+
+def _check_target(out: Path, overwrite: bool) -> None:
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise DataError(f"{out}: found a file, expected a new or empty folder")
+    if os.path.ismount(out):  # a set is moved into place whole
+        raise DataError(f"{out}: found a mount point, expected a folder within one")
+    if not any(out.iterdir()):
+        return
+    if not overwrite:
+        raise DataError(f"{out}: found a folder that is not empty, expected a new or empty one")
+    if not (out / DATA_FILE).is_file() or not (out / "dataset_info.json").is_file():
+        raise DataError(f"{out}: found a folder that is no built set, expected one to overwrite")
+
+
+def _check_data(data: SourceData) -> None:
     names = [config.name for config in ThyroidUltrasound.BUILDER_CONFIGS]
     if data.source not in names:
         raise DataError(f"source: found {data.source!r}, expected one of {', '.join(names)}")
@@ -243,70 +191,82 @@ def build(
                 for name in repeated
             )
         )
-    if not progress:
-        tfds.disable_progress_bar()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".incomplete", dir=out.parent))
-    try:
-        built = _write_set(data, temporary, mask_overlay)
-        open_dataset(built)  # what was written reads back, record for record
-        _move_into_place(built, out, temporary)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return out
 
 
-def _check_target(out: Path, overwrite: bool) -> None:
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise DataError(f"{out}: found a file, expected a new or empty folder")
-    if not any(out.iterdir()):
-        return
-    if not overwrite:
-        raise DataError(f"{out}: found a folder that is not empty, expected a new or empty one")
-    if not (out / DATA_FILE).is_file() or not (out / "dataset_info.json").is_file():
-        raise DataError(f"{out}: found a folder that is no built set, expected one to overwrite")
-
-
-def _write_set(data: SourceData, temporary: Path, mask_overlay: bool) -> Path:
-    """Writes the whole set somewhere below `temporary`; returns its folder."""
-    builder = ThyroidUltrasound(
-        data=data, mask_overlay=mask_overlay, data_dir=temporary, config=data.source
-    )
-    # TFDS tells of folders and downloads on stdout, which is for results.
-    with contextlib.redirect_stdout(io.StringIO()):
-        builder.download_and_prepare(
-            download_dir=temporary / "downloads",
-            download_config=tfds.download.DownloadConfig(try_download_gcs=False),
+def _shards(data: SourceData, mask_overlay: bool, work: Path) -> list[shards.Shard]:
+    plan = shards.plan(len(data.nodules))
+    return [
+        shards.Shard(
+            number=number,
+            count=len(plan),
+            start=positions.start,
+            source=data.source,
+            label_names=KINDS[data.source].label_names,
+            mask_overlay=mask_overlay,
+            nodules=data.nodules[positions.start : positions.stop],
+            work=work,
         )
-    folder = Path(builder.data_dir)
-    with (folder / EXCLUSIONS_FILE).open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["image_id", "reason", "detail"])
-        writer.writerows((item.image_id, item.reason, item.detail) for item in data.exclusions)
+        for number, positions in enumerate(plan)
+    ]
+
+
+def _complete(data: SourceData, mask_overlay: bool, parts: Sequence[shards.Shard]) -> Path:
+    """Adds to the finished shards what makes a set of them, data.json last; returns its folder."""
+    folder = parts[0].path.parent
+    sidecar.join_records(folder / sidecar.RECORDS_FILE, [part.records_path for part in parts])
+    records, _ = sidecar.read_records(folder / sidecar.RECORDS_FILE)
+    _write_tfds_info(data.source, parts, folder)
+    sidecar.write_near_duplicates(
+        folder / sidecar.NEAR_DUPLICATES_FILE, _near_duplicates(records, folder), records
+    )
+    excluded = ((item.image_id, item.reason, item.detail) for item in data.exclusions)
+    write_csv(folder / EXCLUSIONS_FILE, [("image_id", "reason", "detail"), *excluded])
     info = {
+        "version": VERSION,
         "source": data.source,
-        "subject": builder.builder_config.subject,
-        "label_names": list(builder.builder_config.label_names),
+        "subject": KINDS[data.source].subject,
+        "label_names": list(KINDS[data.source].label_names),
         "n_images": data.n_images,
-        "n_nodules": len(builder.records),
-        "n_patients": len({record.patient_id for record in builder.records}),
+        "n_nodules": len(records),
+        "n_patients": len({record.patient_id for record in records}),
         "exclusions": dict(sorted(Counter(item.reason for item in data.exclusions).items())),
+        "notes": list(data.notes),
         "mask_overlay": mask_overlay,
-        "fingerprint": fingerprint(builder.records),
+        "fingerprint": fingerprint(records),
+        "sha256": {
+            name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+            for name in (sidecar.RECORDS_FILE, sidecar.NEAR_DUPLICATES_FILE)
+        },
     }
     (folder / DATA_FILE).write_text(json.dumps(info, indent=2) + "\n")
     return folder
 
 
-def _move_into_place(built: Path, out: Path, temporary: Path) -> None:
-    replaced = temporary / "replaced"
-    if out.exists() and any(out.iterdir()):
-        os.replace(out, replaced)
-    try:
-        os.replace(built, out)
-    except OSError:
-        if replaced.exists():
-            os.replace(replaced, out)
-        raise
+def _near_duplicates(records: Sequence[Record], folder: Path) -> list[near_duplicates.Pair]:
+    frames = EncodedFrames(folder)
+
+    def frame_of(position: int) -> np.ndarray:
+        frame = decode_frame(frames[position])
+        if frame is None:
+            raise OSError(f"{folder}: record {position} was written and cannot be decoded")
+        return frame
+
+    return near_duplicates.find(
+        [record.perceptual_hash for record in records],
+        frame_of,
+        [record.patient_id for record in records],
+        same=[record.image_sha256 for record in records],  # the split joins those
+    )
+
+
+def _write_tfds_info(source: str, parts: Sequence[shards.Shard], folder: Path) -> None:
+    """Writes dataset_info.json, features.json and the names of the labels."""
+    builder = ThyroidUltrasound(data_dir=folder, config=source)
+    split = tfds.core.SplitInfo(
+        name=SPLIT,
+        shard_lengths=[len(part.nodules) for part in parts],
+        num_bytes=sum(part.path.stat().st_size for part in parts),
+        filename_template=builder._get_filename_template(SPLIT),
+    )
+    builder.info.set_splits(tfds.core.splits.SplitDict([split]))
+    builder.info.write_to_directory(folder)

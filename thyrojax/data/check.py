@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import statistics
+import textwrap
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from thyrojax import files
-from thyrojax.data.records import SIZE_GROUPS, VOCABULARY, Nodule, SourceData, size_group
+from thyrojax.data.records import Nodule, SourceData
 from thyrojax.data.sources import read_source, source_kind
 from thyrojax.data.sources.reading import NO_IMAGE_FILE
 from thyrojax.errors import DataFaults
+from thyrojax.vocabulary import SIZE_GROUPS, VOCABULARY, size_group
 
 UNKNOWN = "not known"
 
@@ -39,6 +42,7 @@ class Summary:
     images_by_nodules: dict[int, int]  # nodules in an image -> images
     patients_by_images: dict[int, int]  # images of a patient -> patients
     exclusions: dict[str, tuple[int, int]]  # reason -> entries, images
+    notes: tuple[str, ...]  # the source's own
 
 
 def check_source(name: str, path: Path | None, **options: Any) -> tuple[SourceData, str]:
@@ -59,8 +63,8 @@ def summarise(data: SourceData) -> Summary:
       AssertionError: the source lost an image (our fault).
     """
     kind = source_kind(data.source)
-    by_image = Counter(_image_key(nodule) for nodule in data.nodules)
-    used = {_image_name(nodule) for nodule in data.nodules}
+    by_image = Counter(nodule.image for nodule in data.nodules)
+    used = {name for nodule in data.nodules for name in _image_names(nodule)}
     excluded = {
         exclusion.image_id for exclusion in data.exclusions if exclusion.reason != NO_IMAGE_FILE
     } - used
@@ -70,9 +74,7 @@ def summarise(data: SourceData) -> Summary:
             f"excluded are not the {data.n_images} images found"
         )
     patients = {nodule.patient_id for nodule in data.nodules}
-    images_of = Counter(
-        patient for patient, _ in {(n.patient_id, _image_key(n)) for n in data.nodules}
-    )
+    images_of = Counter(patient for patient, _ in {(n.patient_id, n.image) for n in data.nodules})
     widths = [nodule.box.width for nodule in data.nodules]
     heights = [nodule.box.height for nodule in data.nodules]
     return Summary(
@@ -106,6 +108,7 @@ def summarise(data: SourceData) -> Summary:
             )
             for reason, count in Counter(entry.reason for entry in data.exclusions).most_common()
         },
+        notes=data.notes,
     )
 
 
@@ -147,6 +150,10 @@ def format_summary(summary: Summary) -> str:
         lines.append(f"  {reason:<34}{entries:>8}{images:>8}")
     if not s.exclusions:
         lines.append("  nothing")
+    if s.notes:
+        lines.append("")
+    for note in s.notes:
+        lines += textwrap.wrap(f"note: {note}", 100, subsequent_indent="  ", break_on_hyphens=False)
     lines += [
         "",
         f"accounted for: {s.n_images_used} images with a nodule + {s.n_images_excluded} "
@@ -155,9 +162,12 @@ def format_summary(summary: Summary) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_csv(content: SourceData | DataFaults, path: Path) -> None:
+def write_csv(
+    content: SourceData | DataFaults, path: Path, more: Sequence[tuple[str, str, str]] = ()
+) -> None:
     """Writes what a source left out (image_id, reason, detail), or its faults (file, row, found,
-    expected), as CSV. What stood at `path` is replaced only by a whole file.
+    expected), as CSV. What stood at `path` is replaced only by a whole file. `more` are further
+    rows after what was left out (`check_frames.rows`).
 
     Raises:
       ThyrojaxError: the file cannot be written there.
@@ -168,17 +178,21 @@ def write_csv(content: SourceData | DataFaults, path: Path) -> None:
     else:
         header = ["image_id", "reason", "detail"]
         rows = [[entry.image_id, entry.reason, entry.detail] for entry in content.exclusions]
+        rows += [list(row) for row in more]
     files.write_csv(path, [header, *rows])
 
 
-def _image_key(nodule: Nodule) -> Path | str:
-    """One key for each image; a simulated frame is its nodule's own."""
-    return nodule.image if isinstance(nodule.image, Path) else nodule.image_id
+def _image_names(nodule: Nodule) -> set[str]:
+    """The names by which exclusions may call a nodule's image: its id, and less its "-k".
 
-
-def _image_name(nodule: Nodule) -> str:
-    """The image's name in exclusions."""
-    return nodule.image.stem if isinstance(nodule.image, Path) else nodule.image_id
+    The latter is another image's name where the id is the image's own path without suffix.
+    """
+    name, _, number = nodule.image_id.rpartition("-")
+    if isinstance(nodule.image, Path):
+        path = nodule.image.with_suffix("").as_posix()
+        if f"/{path}".endswith(f"/{nodule.image_id}"):
+            return {nodule.image_id}
+    return {nodule.image_id, name} if number.isdecimal() else {nodule.image_id}
 
 
 def _count_features(data: SourceData) -> dict[str, dict[str, int]]:

@@ -6,13 +6,18 @@ half-pixel centres, not antialiased, and never reading a pixel outside the windo
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+import threading
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from thyrojax.config import Border, CropShape
+from thyrojax.config import Border, CropShape, MarginUnit
 from thyrojax.data.records import Box
 from thyrojax.shapes import Float, Int, UInt8
+
+_of_thread = threading.local()  # `buffer` of `_scratch`
 
 
 class Window(NamedTuple):
@@ -47,18 +52,56 @@ def window(
         raise ValueError(f"margin: found {margin}, expected a whole number >= 0")
     if box.width <= 0 or box.height <= 0:
         raise ValueError(f"box: found {tuple(box)}, expected x_min < x_max and y_min < y_max")
-    width, height = _window_size(box, margin, shape)
-    left = (box.x_min + box.x_max - width) // 2
-    top = (box.y_min + box.y_max - height) // 2
+    return Window(*window_edges(box, margin, shape, border, image_height, image_width))
+
+
+def window_edges(
+    box: tuple[Any, Any, Any, Any],
+    margin: Any,
+    shape: CropShape,
+    border: Border,
+    image_height: Any,
+    image_width: Any,
+    minimum: Callable[[Any, Any], Any] = min,
+    maximum: Callable[[Any, Any], Any] = max,
+) -> tuple[Any, Any, Any, Any]:
+    """Left, top, width and height of `window`, of whole numbers or of arrays of them.
+
+    Arrays (of NumPy or jax) need `minimum` and `maximum` of their library. Nothing is checked.
+    """
+    x_min, y_min, x_max, y_max = box
+    width, height = _window_size(x_max - x_min, y_max - y_min, margin, shape, maximum)
+    left = (x_min + x_max - width) // 2
+    top = (y_min + y_max - height) // 2
     if border == "shift":
-        left = _moved_inside(left, width, image_width)
-        top = _moved_inside(top, height, image_height)
-    return Window(left, top, width, height)
+        # The nearest start of an interval that lies inside the frame, or holds it if longer.
+        slack = image_width - width
+        left = minimum(maximum(left, minimum(slack, 0)), maximum(slack, 0))
+        slack = image_height - height
+        top = minimum(maximum(top, minimum(slack, 0)), maximum(slack, 0))
+    return left, top, width, height
+
+
+def margin_pixels(margin: int, unit: MarginUnit, spacing_mm: float | None) -> int:
+    """A margin as whole pixels; one in millimetres is rounded half to even.
+
+    Args:
+      margin: in `unit`, >= 0.
+      spacing_mm: of the frame, mm per pixel; needed for millimetres only.
+
+    Raises:
+      ValueError: millimetres without a positive spacing.
+    """
+    if unit == "px":
+        return margin
+    if not spacing_mm or spacing_mm <= 0.0:
+        raise ValueError(f"pixel spacing: found {spacing_mm}, expected mm per pixel > 0")
+    return round(margin / spacing_mm)
 
 
 def is_cut(box: Box, margin: int, shape: CropShape) -> bool:
     """Whether the window leaves out a part of its nodule: `square` and h > w + 2 margin."""
-    width, height = _window_size(box, margin, shape)
+    width, height = _window_size(box.width, box.height, margin, shape, max)
     return box.width > width or box.height > height
 
 
@@ -89,17 +132,85 @@ def crop_numpy(
 
 
 def crop_opencv(
-    image: UInt8[np.ndarray, "height width"], window: Window, size: int, border: Border
+    image: UInt8[np.ndarray, "height width"],
+    window: Window,
+    size: int,
+    border: Border,
+    flip: bool = False,
+    vertical_flip: bool = False,
+    out: Float[np.ndarray, "size size"] | None = None,
 ) -> Float[np.ndarray, "size size"]:
-    """The same as `crop_numpy` to 1e-3 grey levels, at host speed: needs OpenCV >= 5."""
+    """The same as `crop_numpy` to 1e-3 grey levels, at host speed: needs OpenCV >= 5.
+
+    `flip` mirrors left and right, `vertical_flip` top and bottom; `out`, float32 and contiguous,
+    takes the result instead of a new array.
+    """
     import cv2
 
+    cut = _cut(image, window, border)
+    # Mirrored before resizing, which commutes with it: the window's bytes are fewer.
+    cut = cut[:: -1 if vertical_flip else 1, :: -1 if flip else 1]
+    # In uint8 OpenCV interpolates with 11-bit weights and rounds; float32 is exact to 1e-4.
+    source = _scratch(cut.shape)
+    np.copyto(source, cut)
+    resized: np.ndarray = cv2.resize(source, (size, size), dst=out, interpolation=cv2.INTER_LINEAR)
+    return resized
+
+
+def rows_read(window: Window, image_height: int, border: Border) -> int:
+    """How many of the frame's rows, from the top, a crop of the window depends on: at least 1."""
+    bottom = window.top + window.height
+    if bottom > image_height:
+        return image_height
+    mirrored = 1 - window.top if border == "reflect" else 1  # the row that stands for the topmost
+    return min(max(bottom, mirrored), image_height)
+
+
+def _scratch(shape: tuple[int, ...]) -> Float[np.ndarray, "height width"]:
+    """This thread's float32 buffer: fresh pages for each window cost more than filling them."""
+    pixels = math.prod(shape)
+    buffer = getattr(_of_thread, "buffer", None)
+    if buffer is None or buffer.size < pixels:
+        buffer = _of_thread.buffer = np.empty(pixels, np.float32)
+    return buffer[:pixels].reshape(shape)
+
+
+def crop_turned(
+    image: UInt8[np.ndarray, "height width"],
+    window: Window,
+    columns: Float[np.ndarray, "size size"],
+    rows: Float[np.ndarray, "size size"],
+    border: Border,
+) -> Float[np.ndarray, "size size"]:
+    """A frame at any positions about a window, float32 in 0..255, bilinear.
+
+    `columns` and `rows` are in the window's pixels (`augment.turned_positions`). A turned window
+    shows what the frame has beyond the upright one; only what lies outside the frame is filled.
+    """
+    import cv2
+
+    left, top = int(np.floor(columns.min())), int(np.floor(rows.min()))
+    width = int(np.floor(columns.max())) + 2 - left
+    height = int(np.floor(rows.max())) + 2 - top
+    cut = _cut(image, Window(window.left + left, window.top + top, width, height), border)
+    return cv2.remap(
+        cut.astype(np.float32),
+        (columns - left).astype(np.float32),
+        (rows - top).astype(np.float32),
+        cv2.INTER_LINEAR,
+    )
+
+
+def _cut(
+    image: UInt8[np.ndarray, "height width"], window: Window, border: Border
+) -> UInt8[np.ndarray, "rows columns"]:
+    """The window's pixels, filled by the border's rule where it leaves the frame."""
     height, width = image.shape
     left, top = window.left, window.top
     right, bottom = left + window.width, top + window.height
     if left >= 0 and top >= 0 and right <= width and bottom <= height:
-        cut = image[top:bottom, left:right]
-    elif border in ("constant", "shift"):
+        return image[top:bottom, left:right]
+    if border in ("constant", "shift"):
         cut = np.zeros((window.height, window.width), np.uint8)
         rows = slice(max(top, 0), max(min(bottom, height), 0))
         columns = slice(max(left, 0), max(min(right, width), 0))
@@ -107,32 +218,23 @@ def crop_opencv(
         if inside.size:
             y, x = rows.start - top, columns.start - left
             cut[y : y + inside.shape[0], x : x + inside.shape[1]] = inside
-    else:
-        cut = image.take(_inside(np.arange(top, bottom), height, border), axis=0)
-        cut = cut.take(_inside(np.arange(left, right), width, border), axis=1)
-    # In uint8 OpenCV interpolates with 11-bit weights and rounds; float32 is exact to 1e-4.
-    resized: np.ndarray = cv2.resize(
-        cut.astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR
-    )
-    return resized
+        return cut
+    cut = image.take(_inside(np.arange(top, bottom), height, border), axis=0)
+    return cut.take(_inside(np.arange(left, right), width, border), axis=1)
 
 
-def _window_size(box: Box, margin: int, shape: CropShape) -> tuple[int, int]:
-    """Width and height of the window in pixels."""
+def _window_size(
+    width: Any, height: Any, margin: Any, shape: CropShape, maximum: Callable[[Any, Any], Any]
+) -> tuple[Any, Any]:
+    """Width and height of the window in pixels, from those of the box."""
     if shape == "square":
-        return box.width + 2 * margin, box.width + 2 * margin
+        return width + 2 * margin, width + 2 * margin
     if shape == "square_cover":
-        side = max(box.width, box.height) + 2 * margin
+        side = maximum(width, height) + 2 * margin
         return side, side
     if shape == "rectangle":
-        return box.width + 2 * margin, box.height + 2 * margin
+        return width + 2 * margin, height + 2 * margin
     raise ValueError(f"shape: found {shape!r}, expected square, square_cover or rectangle")
-
-
-def _moved_inside(start: int, length: int, image_length: int) -> int:
-    """The nearest start of an interval that lies inside the frame, or holds it if longer."""
-    slack = image_length - length
-    return min(max(start, min(slack, 0)), max(slack, 0))
 
 
 def _inside(positions: Int[np.ndarray, " n"], length: int, border: Border) -> Int[np.ndarray, " n"]:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from thyrojax.data.records import SIZE_GROUPS, VOCABULARY, size_group
 from thyrojax.errors import DataError
+from thyrojax.vocabulary import SIZE_GROUPS, VOCABULARY, size_group
 
 # Counts (benign, malignant) in the order of VOCABULARY. "Calcification, none" of the benign group
 # is printed as 184 = 166 + 24, which is the column's total; 161 + 23 is what the other rows leave,

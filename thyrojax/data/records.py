@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import struct
 from collections.abc import Callable
@@ -12,22 +13,6 @@ from typing import NamedTuple
 import numpy as np
 
 from thyrojax.errors import DataError, Fault
-
-LABELS = ("benign", "malignant")  # the index is the label: malignant = 1
-TIRADS = ("2", "3", "4a", "4b", "4c", "5")
-
-# Table 2 of Guan et al. 2019, in its order.
-VOCABULARY: dict[str, tuple[str, ...]] = {
-    "composition": ("solid", "cystic", "spongiform"),
-    "echogenicity": ("hyperechoic", "isoechoic", "hypoechoic", "markedly_hypoechoic"),
-    "calcification": ("micro", "macro", "comet_tail", "none"),
-    "margin": ("smooth", "irregular", "lobulated", "ill_defined", "halo", "ete"),
-    "shape": ("wider", "taller"),
-    "tirads": TIRADS,
-}
-
-# Size groups of the paper in mm: below 5, 5 to 10 inclusive, above 10.
-SIZE_GROUPS = ("<0.5", "0.5-1.0", ">1.0")
 
 
 class Box(NamedTuple):
@@ -60,9 +45,10 @@ def box_outward(x_min: float, y_min: float, x_max: float, y_max: float) -> Box:
 class Nodule:
     """One nodule in one image.
 
-    `image` is a file, or a function that returns the frame as uint8 [height, width] (the phantom).
+    `image` is a file, or a function that returns the frame as uint8 [height, width] and can be
+    pickled (the phantom, DICOM). Nodules of one frame have equal `image`s.
     `image_id` is unique for each nodule: a source appends "-1", "-2" where an image has several.
-    Features are None where nobody stated them, else words of `VOCABULARY`.
+    Features are None where nobody stated them, else words of `vocabulary.VOCABULARY`.
     """
 
     image: Path | Callable[[], np.ndarray] = field(repr=False)
@@ -92,21 +78,16 @@ class Exclusion:
 
 @dataclass(frozen=True)
 class SourceData:
-    """What a source found: usable nodules, all that was left out, and how many images it saw."""
+    """What a source found: usable nodules, all that was left out, and how many images it saw.
+
+    `notes` are sentences for whoever uses the set, such as that it names no patients.
+    """
 
     source: str
     nodules: tuple[Nodule, ...]
     exclusions: tuple[Exclusion, ...]
     n_images: int
-
-
-def size_group(size_mm: float | None) -> str:
-    """The paper's size group of a largest diameter in mm; "" where the size is not known."""
-    if size_mm is None or math.isnan(size_mm):
-        return ""
-    if size_mm < 5.0:
-        return SIZE_GROUPS[0]
-    return SIZE_GROUPS[1] if size_mm <= 10.0 else SIZE_GROUPS[2]
+    notes: tuple[str, ...] = ()
 
 
 def load_image(image: Path | Callable[[], np.ndarray]) -> np.ndarray:
@@ -115,20 +96,29 @@ def load_image(image: Path | Callable[[], np.ndarray]) -> np.ndarray:
     Raises:
       DataError: the file is missing or cannot be decoded as an 8-bit image.
     """
-    if callable(image):
-        return image()
+    return image() if callable(image) else decode_image(image, str(image))
+
+
+def decode_image(image: Path | bytes, name: str) -> np.ndarray:
+    """An image file, or the bytes of one, as `load_image` gives it; errors begin with `name`.
+
+    Raises:
+      DataError: the file is missing or cannot be decoded as an 8-bit image.
+    """
     from PIL import Image
 
     try:
-        with Image.open(image) as opened:
+        if isinstance(image, Path) and (image.is_fifo() or image.is_char_device()):
+            raise DataError(f"{name}: found a pipe or device, expected an image")  # without end
+        with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
             # Pillow calls 16-bit colour "RGB" and drops half of its bits; the decoder knows.
             deep = any(f";16{order}" in str(opened.tile) for order in "BLN")
             if deep or opened.mode.startswith(("I", "F")):
                 kind = "16 bits" if deep else f"pixels of kind {opened.mode}"
-                raise DataError(f"{image}: found {kind}, expected 8 bits per channel")
+                raise DataError(f"{name}: found {kind}, expected 8 bits per channel")
             return np.asarray(opened.convert("L"))
     except FileNotFoundError:
-        raise DataError(f"{image}: found no such file, expected an image") from None
+        raise DataError(f"{name}: found no such file, expected an image") from None
     except (
         OSError,
         EOFError,
@@ -142,7 +132,7 @@ def load_image(image: Path | Callable[[], np.ndarray]) -> np.ndarray:
     except Image.DecompressionBombError as error:
         reason = str(error)
     raise DataError(
-        f"{image}: found an unreadable image ({reason}), expected a whole PNG, JPEG, BMP or TIFF"
+        f"{name}: found an unreadable image ({reason}), expected a whole PNG, JPEG, BMP or TIFF"
     )
 
 

@@ -1,8 +1,8 @@
 """Training, validation and test parts: by patient, alike in class, size group and TI-RADS.
 
 Guan et al. 2019 assigned nodules "randomly ..., provided the distribution of size and TI-RADS
-scores was similar". Here whole patients are assigned, and patients who share a byte-identical frame
-count as one.
+scores was similar". Here whole patients are assigned, and patients who share a frame, byte for byte
+or as a near-duplicate (`near_duplicates`), count as one.
 """
 
 from __future__ import annotations
@@ -18,30 +18,39 @@ import numpy as np
 from thyrojax import files
 from thyrojax.config import Config
 from thyrojax.data.dataset import Record
-from thyrojax.data.records import LABELS, size_group
 from thyrojax.errors import DataError, DataFaults, Fault
 from thyrojax.shapes import Float, Int
+from thyrojax.vocabulary import LABELS, size_group
 
 PARTS = ("train", "validation", "test")
 COLUMNS = ("image_id", "patient_id", "part", "label", "size_group", "tirads")
+JOINED_COLUMNS = ("image_id", "patient_id", "other_image_id", "other_patient_id", "similarity")
 
 Parts = dict[str, np.ndarray]  # part -> int32 positions in the records, ascending
+Pairs = Sequence[tuple[int, int, float]]  # two positions in the records, and their similarity 0..1
 
 
-def draw_split(records: Sequence[Record], config: Config) -> Parts:
+def alike(near_duplicates: Pairs, threshold: float) -> list[tuple[int, int, float]]:
+    """The pairs of at least that similarity: those that are joined; none where it is 0."""
+    return [pair for pair in near_duplicates if threshold > 0.0 and pair[2] >= threshold]
+
+
+def draw_split(records: Sequence[Record], config: Config, near_duplicates: Pairs = ()) -> Parts:
     """Assigns every record to train, validation or test, as the configuration says.
 
     With `folds` = k, all patients are dealt to k folds (the same for every `fold` of one `seed`);
     the test part is fold number `fold`, and validation is `validation_fraction` of the rest.
     Without folds, the parts have `test_fraction`, `validation_fraction` and what remains.
 
-    The result depends on the seed and on the records' ids, labels, sizes, TI-RADS and frame
-    digests: not on their order, and on no library's random numbers.
+    Patients with near-duplicate frames, at the configuration's `near_duplicates` or above, are one.
+
+    The result depends on the seed and on the records' ids, labels, sizes, TI-RADS, frame digests
+    and near-duplicates: not on their order, and on no library's random numbers.
 
     Raises:
       DataError: too few patients for a part to have both classes.
     """
-    groups = patient_groups(records)
+    groups = patient_groups(records, alike(near_duplicates, config.near_duplicates))
     parts = config.folds or len(PARTS)
     for label, name in enumerate(LABELS):
         having = sum(any(records[i].label == label for i in group) for group in groups)
@@ -84,10 +93,11 @@ def draw_split(records: Sequence[Record], config: Config) -> Parts:
     return members
 
 
-def patient_groups(records: Sequence[Record]) -> list[list[int]]:
-    """Positions of the records, grouped by patient and by identical frames, in order of first use.
+def patient_groups(records: Sequence[Record], pairs: Pairs = ()) -> list[list[int]]:
+    """Positions of the records, grouped by patient and by shared frames, in order of first use.
 
-    Two patients with a byte-identical frame (`image_sha256`) are one group, and so on in chains.
+    Two patients with a byte-identical frame (`image_sha256`), or with the two frames of one of the
+    `pairs`, are one group, and so on in chains.
     """
     parent = list(range(len(records)))
 
@@ -101,6 +111,8 @@ def patient_groups(records: Sequence[Record]) -> list[list[int]]:
     for i, record in enumerate(records):
         for key in (("patient", record.patient_id), ("image", record.image_sha256)):
             parent[root(i)] = root(first.setdefault(key, i))
+    for one, other, _ in pairs:
+        parent[root(one)] = root(other)
     groups: dict[int, list[int]] = defaultdict(list)
     for i in range(len(records)):
         groups[root(i)].append(i)
@@ -186,14 +198,30 @@ def write_split(path: Path, records: Sequence[Record], parts: Parts) -> None:
     files.write_csv(path, [COLUMNS, *rows])
 
 
-def read_split(path: Path, records: Sequence[Record]) -> Parts:
+def write_joined(path: Path, records: Sequence[Record], pairs: Pairs) -> None:
+    """Writes the pairs of frames that made one patient of two (see `alike`), as CSV.
+
+    The columns are image_id, patient_id, other_image_id, other_patient_id, similarity.
+    """
+    rows = []
+    for i, j, similarity in pairs:
+        one, other = records[i], records[j]
+        rows.append(
+            (one.image_id, one.patient_id, other.image_id, other.patient_id, f"{similarity:.4f}")
+        )
+    files.write_csv(path, [JOINED_COLUMNS, *rows])
+
+
+def read_split(path: Path, records: Sequence[Record], pairs: Pairs = ()) -> Parts:
     """Reads a split.csv for these records; columns beyond image_id, patient_id, part may be absent.
+
+    `pairs` are near-duplicates that are to be in one part; see `alike`.
 
     Raises:
       DataError: a missing column; a row with an unknown image or part, a repeated image, or another
-        patient or label than the set has; an image without a row; patients or byte-identical frames
-        in two parts; a part that is empty or has one class only, which nothing can be learned from
-        or measured on. Each fault is one line.
+        patient or label than the set has; an image without a row; patients, byte-identical frames
+        or a pair in two parts; a part that is empty or has one class only, which nothing can be
+        learned from or measured on. Each fault is one line.
     """
     rows = _read_rows(path)
     position = {record.image_id: i for i, record in enumerate(records)}
@@ -224,7 +252,7 @@ def read_split(path: Path, records: Sequence[Record]) -> Parts:
             found = f"no row for image_id {record.image_id!r}"
             faults.append(Fault(str(path), "", found, "one for every nodule of the data set"))
     if not faults:
-        faults = _part_faults(path, records, part_of)
+        faults = _part_faults(path, records, part_of, pairs)
     if faults:
         raise DataFaults(faults)
     return {
@@ -256,7 +284,9 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
     return rows
 
 
-def _part_faults(path: Path, records: Sequence[Record], part_of: dict[int, str]) -> list[Fault]:
+def _part_faults(
+    path: Path, records: Sequence[Record], part_of: dict[int, str], pairs: Pairs
+) -> list[Fault]:
     """Overlaps between the parts, and parts that lack a class."""
     faults = []
     for kind, attribute in (("patient", "patient_id"), ("identical frames", "image_sha256")):
@@ -270,6 +300,14 @@ def _part_faults(path: Path, records: Sequence[Record], part_of: dict[int, str])
                 faults.append(
                     Fault(str(path), "", f"{name} in {places}", f"each {kind} in one part")
                 )
+    for i, j, similarity in pairs:
+        one, other = records[i], records[j]
+        if part_of[i] != part_of[j] and one.image_sha256 != other.image_sha256:
+            found = (
+                f"near-duplicates ({similarity:.3f}) in {part_of[i]} ({one.image_id}), "
+                f"{part_of[j]} ({other.image_id})"
+            )
+            faults.append(Fault(str(path), "", found, "each such pair in one part"))
     for part in PARTS:
         labels = {records[i].label for i in part_of if part_of[i] == part}
         if len(labels) < len(LABELS):

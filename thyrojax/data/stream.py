@@ -1,114 +1,246 @@
-"""The stream feed: batches cut on the host, in an order and with draws that Grain makes pure.
+"""The stream feed: batches cut on the host by threads, to any size of set.
 
-What a training batch holds is a function of (seed, step) alone. It comes in two halves: `draws`,
-a few numbers per row (which record, which margin, which flip), and the cutting of those rows. Only
-the second costs much, so that one process of several can cut its own rows of the global batch.
+What a training batch holds is a function of (seed, step) alone (`draws.draw`); cutting it is what
+costs. Grain runs the cutting in threads ahead of the consumer. One process of several cuts its own
+rows of the global batch. A row whose record cannot be read stops the feed, or is replaced.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 
 import grain
 import numpy as np
 
 from thyrojax.config import Config
-from thyrojax.data.crop import crop_opencv, window
-from thyrojax.data.dataset import Dataset
+from thyrojax.data import augment
+from thyrojax.data.crop import Window, crop_opencv, crop_turned, rows_read, window
+from thyrojax.data.dataset import Dataset, Record
+from thyrojax.data.draws import (
+    MOST_ROWS,
+    Draws,
+    draw,
+    margin_bounds,
+    margin_of,
+    mixing_weights,
+    most_bad,
+)
+from thyrojax.errors import DataError
 from thyrojax.shapes import Float, Int
 
 Batch = dict[str, np.ndarray]
 ALL_ROWS = slice(None)
 PREFETCH_BYTES = 2**30  # of batches cut ahead of the consumer
 
+# Of `_opencv_alone`: how many feeds run, and OpenCV's setting before the first.
+_feeds, _opencv_threads, _feeds_lock = 0, 1, threading.Lock()
+
 
 class TrainFeed:
     """Training batches over the records `indices` of a set (Guan et al. 2019, "Image preparation").
 
     Every epoch sees every record once, in an order of its own; a batch may span two epochs. Each
-    time a record is seen, its margin is drawn uniformly from the whole numbers
-    `margin_min..margin_max`, both included, its flip with probability 1/2, and gain and contrast
-    uniformly about 1. All of them are drawn whether used or not, so that switching one off leaves
-    the others as they were.
+    time a record is seen, its margin is drawn uniformly from the whole pixels between margin_min
+    and margin_max, both included, and so is what else the configuration asks for (`augment`).
+
+    A record that cannot be read stops the feed by default. With on_bad_record="skip" its row of the
+    batch becomes the next readable row of the same batch, cyclically: pixels, label and all. Then
+    `bad_records` tells of each such record once: (step that first met it, image_id, reason).
     """
 
     def __init__(self, dataset: Dataset, indices: Int[np.ndarray, " n"], config: Config) -> None:
-        """Raises ValueError where `indices` is empty or repeats a record."""
+        """Raises ValueError where `indices` is empty or repeats a record, and DataError where
+        margins are in millimetres and a record has no pixel spacing.
+        """
         _check_indices(dataset, indices)
         self.dataset = dataset
         self.indices = np.asarray(indices, np.int32)
         self.config = config
+        self.bad_records: list[tuple[int, str, str]] = []
+        self._bad: dict[int, str] = {}  # index -> reason
+        self._lock = threading.Lock()
         self._labels = np.array([record.label for record in dataset.records], np.int32)
-        self._plans: dict[int, grain.MapDataset] = {}
+        low, high = margin_bounds(config, [dataset.records[i] for i in self.indices])
+        self._tables = {
+            "margin_low": low,
+            "margin_high": high,
+            "weights": mixing_weights(config),
+        }
 
-    def draws(self, seed: int, step: int) -> Batch:
-        """What batch `step` (0, 1, ...) is to hold, without its pixels.
+    def draws(self, seed: int, step: int, rows: slice | np.ndarray = ALL_ROWS) -> Draws:
+        """What batch `step` (0, 1, ...) is to hold, without its pixels: see `draws.draw`.
 
-        `index` int32 [batch], positions in `dataset.records`; `margin` int32 [batch], pixels;
-        `flip` bool [batch]; `gain` and `contrast` float32 [batch], factors.
+        Beside its entries, `index` int32 [rows] has the positions in `dataset.records`.
         """
-        draws: Batch = self._plan(seed)[step]
-        return draws
+        numbers = np.arange(self.config.batch_size, dtype=np.int32)[rows]
+        drawn = draw(np, self.config, len(self.indices), step, numbers, seed=seed, **self._tables)
+        return {**drawn, "index": self.indices[drawn["position"]]}
 
     def batch(self, seed: int, step: int, rows: slice = ALL_ROWS) -> Batch:
-        """Batch `step`, or the given rows of it, cutting no others.
+        """Batch `step`, or the given rows of it, cutting no others (but those mixed into them).
 
         `image` float32 [batch, size, size, 1] in 0..255, `label` int32 [batch], `index` int32
-        [batch], positions in `dataset.records`, and `margin` int32 [batch], pixels.
+        [batch], positions in `dataset.records`, and `margin` int32 [batch], pixels. With mixup or
+        CutMix also `target` float32 [batch], the share of malignant.
 
         Raises:
-          DataError: a record that cannot be read, by name.
+          DataError: a record that cannot be read, by name; or, where such are skipped, more than
+            1 % of the training records, or all of a batch.
         """
-        return self._cut(self.draws(seed, step), rows)
+        numbers = np.arange(self.config.batch_size, dtype=np.int32)[rows]
+        found, drawn = self._cut(seed, step, numbers)
+        if augment.mixes(self.config):
+            others = self._partners(drawn, found, seed, step, numbers)
+            found["image"], found["target"] = augment.mix(
+                np,
+                found["image"],
+                others["image"],
+                found["label"],
+                others["label"],
+                drawn,
+                self.config,
+            )
+        return found
 
     def batches(self, seed: int, start_step: int = 0, rows: slice = ALL_ROWS) -> Iterator[Batch]:
         """`batch(seed, step, rows)` for step = start_step, start_step + 1, ... without end.
 
         Threads cut ahead of the consumer; starting late costs nothing. Errors are those of `batch`.
         """
-        cut = self._plan(seed).map(lambda draws: self._cut(draws, rows))
+        steps = range(start_step, MOST_ROWS // self.config.batch_size)
         count = len(range(*rows.indices(self.config.batch_size)))
-        options = _read_options(_batch_bytes(count, self.config))
-        yield from cut[start_step:].to_iter_dataset(options)
+        yield from _ahead(
+            steps, lambda step: self.batch(seed, step, rows), _batch_bytes(count, self.config)
+        )
 
-    def _plan(self, seed: int) -> grain.MapDataset:
-        plan = self._plans.get(seed)
-        if plan is None:
-            plan = (
-                grain.MapDataset.source(range(len(self.indices)))
-                .seed(seed % 2**32)  # Grain takes 32 bits
-                .shuffle()
-                .repeat(reseed_each_epoch=True)
-                .batch(self.config.batch_size)
-                .random_map(self._draw)
-            )
-            self._plans[seed] = plan
-        return plan
+    def memory_bound(self, rows: slice = ALL_ROWS) -> int:
+        """Bytes that `batches` holds at most beside the records: cache, batches and working space.
 
-    def _draw(self, positions: Int[np.ndarray, " batch"], rng: np.random.Generator) -> Batch:
-        config, count = self.config, len(positions)
-        margin = rng.integers(config.margin_min, config.margin_max, count, np.int32, endpoint=True)
-        flip, gain, contrast = rng.random((3, count), np.float32)
-        return {
-            "index": self.indices[positions],
-            "margin": margin,
-            "flip": flip < 0.5,
-            "gain": 1.0 + np.float32(config.gain) * (2.0 * gain - 1.0),
-            "contrast": 1.0 + np.float32(config.contrast) * (2.0 * contrast - 1.0),
-        }
+        Batches are those cut ahead, one handed over and one with the consumer. Each thread works on
+        one frame, encoded and decoded, and one window in bytes and in float32.
+        """
+        batch = _batch_bytes(len(range(*rows.indices(self.config.batch_size))), self.config)
+        options = _read_options(batch)
+        boxes = [self.dataset.records[i].box for i in self.indices]
+        side = max(max(box.width, box.height) for box in boxes)
+        side += 2 * int(self._tables["margin_high"].max())
+        if augment.turns(self.config):  # the upright square about a turned one
+            side = int(side * 2.0**0.5 / (1.0 - self.config.zoom)) + 2
+        working = 2 * self.dataset.largest_frame_bytes + 5 * side**2
+        if augment.changes(self.config) or augment.turns(self.config):
+            working += 16 * _batch_bytes(1, self.config)  # arrays of a crop's size
+        if augment.mixes(self.config):
+            working += 6 * batch  # the partners, and what is made of both
+        return (
+            min(self.dataset.frame_bytes, self.dataset.cache_limit)
+            + (options.prefetch_buffer_size + 2) * batch
+            + options.num_threads * working
+        )
 
-    def _cut(self, draws: Batch, rows: slice) -> Batch:
+    def _cut(self, seed: int, step: int, numbers: Int[np.ndarray, " rows"]) -> tuple[Batch, Draws]:
+        """Rows of a batch by their numbers in it; their draws, or those of the replacing row."""
         config = self.config
-        index, margin = draws["index"][rows], draws["margin"][rows]
-        flip, gain, contrast = draws["flip"][rows], draws["gain"][rows], draws["contrast"][rows]
-        image = np.empty((len(index), config.input_size, config.input_size, 1), np.float32)
-        for row in range(len(index)):
-            crop = _crop(self.dataset, int(index[row]), int(margin[row]), config)
-            image[row, :, :, 0] = crop[:, ::-1] if config.flip and flip[row] else crop
-            if config.gain or config.contrast:
-                _change_tone(image[row], float(gain[row]), float(contrast[row]))
-        return {"image": image, "label": self._labels[index], "index": index, "margin": margin}
+        drawn = self.draws(seed, step, numbers)
+        image = np.empty((len(numbers), config.input_size, config.input_size, 1), np.float32)
+        for place, number in enumerate(numbers.tolist()):
+            if self._cut_row(drawn, place, seed, step, image[place, :, :, 0]):
+                continue
+            whole = self.draws(seed, step)
+            after = ((number + ahead) % config.batch_size for ahead in range(1, config.batch_size))
+            for other in after:
+                if self._cut_row(whole, other, seed, step, image[place, :, :, 0]):
+                    drawn = {name: np.array(values) for name, values in drawn.items()}
+                    for name, values in drawn.items():
+                        values[place] = whole[name][other]
+                    break
+            else:
+                raise DataError(
+                    f"{self.dataset.folder}, step {step}: found no record of the batch that can be "
+                    "read, expected at least one; build the set again"
+                )
+        index = drawn["index"]
+        batch = {
+            "image": image,
+            "label": self._labels[index],
+            "index": index,
+            "margin": drawn["margin"],
+        }
+        return batch, drawn
+
+    def _cut_row(
+        self, drawn: Draws, place: int, seed: int, step: int, out: Float[np.ndarray, "size size"]
+    ) -> bool:
+        """Cuts one row into `out`; False where its record cannot be read and is to be skipped."""
+        index = int(drawn["index"][place])
+        if index not in self._bad:
+            try:
+                self._crop(drawn, place, seed, out)
+                return True
+            except DataError as error:
+                if self.config.on_bad_record == "stop":
+                    raise
+                self._skip(index, step, str(error))
+        most = most_bad(len(self.indices))
+        if len(self._bad) > most:
+            names = ", ".join(self.dataset.records[i].image_id for i in list(self._bad)[:5])
+            raise DataError(
+                f"{self.dataset.folder}: found {len(self._bad)} of {len(self.indices)} training "
+                f"records that cannot be read ({names}), expected at most {most} (1 %); "
+                "build the set again"
+            )
+        return False
+
+    def _skip(self, index: int, step: int, reason: str) -> None:
+        with self._lock:
+            if index not in self._bad:
+                self._bad[index] = reason
+                self.bad_records.append((step, self.dataset.records[index].image_id, reason))
+
+    def _crop(
+        self, drawn: Draws, place: int, seed: int, out: Float[np.ndarray, "size size"]
+    ) -> None:
+        """One row's crop after all but mixing, into `out`."""
+        config, size = self.config, self.config.input_size
+        index = int(drawn["index"][place])
+        record, margin = self.dataset.records[index], int(drawn["margin"][place])
+        flips = bool(drawn["flip"][place]), bool(drawn["vertical_flip"][place])
+        if not augment.turns(config) and not augment.changes(config):
+            _crop(self.dataset, index, margin, config, flips, out)
+            return
+        row = {name: values[place] for name, values in drawn.items()}
+        box = record.box
+        cut = _window(record, margin, config)
+        left, top = box.x_min - cut.left, box.y_min - cut.top
+        edges = (left, top, left + box.width, top + box.height)
+        mirrored = np.s_[:: -1 if flips[1] else 1, :: -1 if flips[0] else 1]
+        if augment.turns(config):
+            columns, rows = augment.turned_positions(np, cut.width, cut.height, size, row)
+            frame = self.dataset.frame(index)
+            out[:] = crop_turned(frame, cut, columns, rows, config.border)[mirrored]
+            inside = augment.box_in_turned_crop(columns, rows, edges)
+        else:
+            _crop(self.dataset, index, margin, config, flips, out)
+            inside = augment.box_in_upright_crop(np, cut.width, cut.height, size, edges)
+        if augment.changes(config):
+            out[:] = augment.change_crop(np, out, row, config, seed, inside[mirrored])
+
+    def _partners(
+        self, drawn: Draws, found: Batch, seed: int, step: int, numbers: Int[np.ndarray, " rows"]
+    ) -> Batch:
+        """The rows that are mixed into these, cut where they are not among them."""
+        own = {row: place for place, row in enumerate(numbers.tolist())}
+        missing = [row for row in drawn["partner"].tolist() if row not in own]
+        images, labels = found["image"], found["label"]
+        if missing:
+            more, _ = self._cut(seed, step, np.array(missing, np.int32))
+            images = np.concatenate([images, more["image"]])
+            labels = np.concatenate([labels, more["label"]])
+            own |= {row: len(own) + place for place, row in enumerate(missing)}
+        places = [own[row] for row in drawn["partner"].tolist()]
+        return {"image": images[places], "label": labels[places]}
 
 
 def evaluation_batches(
@@ -117,8 +249,9 @@ def evaluation_batches(
     config: Config,
     margin: int,
     batch_size: int,
+    rows: slice = ALL_ROWS,
 ) -> Iterator[Batch]:
-    """Every record of `indices` once and in order, in batches of one size.
+    """Every record of `indices` once and in order, in batches of one size; or some rows of each.
 
     Beside the entries of `TrainFeed.batch` a batch has `mask` bool [batch]: False where the last
     batch is padded (image 0, label 0, index -1). Nothing is drawn: one margin, no flip.
@@ -129,17 +262,23 @@ def evaluation_batches(
     """
     _check_indices(dataset, indices)
     indices = np.asarray(indices, np.int32)
+    count = len(range(*rows.indices(batch_size)))
+    # What these rows are of, over all batches; beyond the last record they are padding.
+    places = np.arange(-(-len(indices) // batch_size) * batch_size).reshape(-1, batch_size)[:, rows]
+    expected = indices[places[places < len(indices)]]
 
     def cut(start: int) -> Batch:
-        index = indices[start : start + batch_size]
-        padded = np.full(batch_size, -1, np.int32)
+        index = indices[start : start + batch_size][rows]
+        padded = np.full(count, -1, np.int32)
         padded[: len(index)] = index
-        image = np.zeros((batch_size, config.input_size, config.input_size, 1), np.float32)
-        label = np.zeros(batch_size, np.int32)
+        image = np.zeros((count, config.input_size, config.input_size, 1), np.float32)
+        label = np.zeros(count, np.int32)
         for row, i in enumerate(index.tolist()):
-            image[row, :, :, 0] = _crop(dataset, i, margin, config)
-            label[row] = dataset.records[i].label
-        margins = np.full(batch_size, margin, np.int32)
+            record = dataset.records[i]
+            pixels = margin_of(record, margin, config)
+            _crop(dataset, i, pixels, config, (False, False), image[row, :, :, 0])
+            label[row] = record.label
+        margins = np.full(count, margin, np.int32)
         return {
             "image": image,
             "label": label,
@@ -150,12 +289,12 @@ def evaluation_batches(
 
     starts = range(0, len(indices), batch_size)
     seen: list[np.ndarray] = []
-    options = _read_options(_batch_bytes(batch_size, config))
-    for batch in grain.MapDataset.source(starts).map(cut).to_iter_dataset(options):
+    for batch in _ahead(starts, cut, _batch_bytes(count, config)):
         seen.append(batch["index"][batch["mask"]])
         yield batch
-    if not np.array_equal(np.concatenate(seen), indices):
-        raise AssertionError(f"evaluation saw {sum(map(len, seen))} of {len(indices)} records once")
+    if not np.array_equal(np.concatenate(seen), expected):
+        found = sum(map(len, seen))
+        raise AssertionError(f"evaluation saw {found} of {len(expected)} records once")
 
 
 def _check_indices(dataset: Dataset, indices: Int[np.ndarray, " n"]) -> None:
@@ -167,29 +306,67 @@ def _check_indices(dataset: Dataset, indices: Int[np.ndarray, " n"]) -> None:
         raise ValueError(f"indices: found one outside 0..{len(dataset) - 1}")
 
 
+def _window(record: Record, margin: int, config: Config) -> Window:
+    return window(record.box, margin, config.crop_shape, config.border, record.height, record.width)
+
+
 def _crop(
-    dataset: Dataset, index: int, margin: int, config: Config
-) -> Float[np.ndarray, "size size"]:
-    frame = dataset.frame(index)
-    height, width = frame.shape
-    box = dataset.records[index].box
-    cut = window(box, margin, config.crop_shape, config.border, height, width)
-    return crop_opencv(frame, cut, config.input_size, config.border)
+    dataset: Dataset,
+    index: int,
+    margin: int,
+    config: Config,
+    flips: tuple[bool, bool],
+    out: Float[np.ndarray, "size size"],
+) -> None:
+    """A record's crop at a margin in pixels into `out`; `flips` are horizontal and vertical."""
+    record = dataset.records[index]
+    cut = _window(record, margin, config)
+    frame = dataset.top_rows(index, rows_read(cut, record.height, config.border))
+    crop_opencv(frame, cut, config.input_size, config.border, *flips, out=out)
 
 
-def _change_tone(image: Float[np.ndarray, "size size 1"], gain: float, contrast: float) -> None:
-    """In place: brightness times `gain`, then distance from the mean times `contrast`, 0..255."""
-    mean = image.mean(dtype=np.float64)
-    image *= np.float32(gain * contrast)
-    image += np.float32(mean * gain * (1.0 - contrast))
-    np.clip(image, 0.0, 255.0, out=image)
+def _ahead(steps: range, cut: Callable[[int], Batch], batch_bytes: int) -> Iterator[Batch]:
+    """`cut(step)` for each step in order, by threads ahead of the consumer."""
+    batches = grain.MapDataset.source(steps).map(cut)
+    with _opencv_alone():
+        yield from batches.to_iter_dataset(_read_options(batch_bytes))
+
+
+@contextlib.contextmanager
+def _opencv_alone() -> Iterator[None]:
+    """OpenCV without threads of its own, which wait for cores that ours are on already.
+
+    Its setting is the whole process's: it is put back when the last feed ends.
+    """
+    import cv2
+
+    global _feeds, _opencv_threads
+    with _feeds_lock:
+        if _feeds == 0:
+            _opencv_threads = cv2.getNumThreads()
+            cv2.setNumThreads(1)
+        _feeds += 1
+    try:
+        yield
+    finally:
+        with _feeds_lock:
+            _feeds -= 1
+            if _feeds == 0:
+                cv2.setNumThreads(_opencv_threads)
 
 
 def _read_options(batch_bytes: int) -> grain.ReadOptions:
     """One thread a core; two batches waiting for each, or as many as `PREFETCH_BYTES` hold."""
-    threads = os.cpu_count() or 1
+    threads = _cores()
     waiting = max(2, min(2 * threads, PREFETCH_BYTES // batch_bytes))
     return grain.ReadOptions(num_threads=min(threads, waiting), prefetch_buffer_size=waiting)
+
+
+def _cores() -> int:
+    """Those that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _batch_bytes(batch_size: int, config: Config) -> int:

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from thyrojax.data.records import LABELS, Box, Exclusion, Nodule, SourceData, load_image
+from thyrojax.data.records import Box, Exclusion, Nodule, SourceData, load_image
+from thyrojax.data.sources.components import EMPTY_MASK, NO_MASK_FILE, parts_of
 from thyrojax.data.sources.reading import (
     NO_IMAGE_FILE,
     Row,
@@ -21,10 +22,9 @@ from thyrojax.data.sources.reading import (
     require_folder,
 )
 from thyrojax.errors import DataError, DataFaults, Fault
+from thyrojax.vocabulary import LABELS
 
 NO_ROW = "no row in bus_data.csv"
-NO_MASK_FILE = "no mask file"
-EMPTY_MASK = "empty mask"
 SEVERAL_PARTS = (
     "mask of several parts"  # which of them is the lesion is not stated: none is guessed
 )
@@ -96,9 +96,6 @@ def _check_row(file: str, row: Row, seen: set[str], faults: list[Fault]) -> int 
 
 def _box_of_mask(image: Path, mask: Path, faults: list[Fault]) -> Box | tuple[str, str] | None:
     """The mask's box; or why the image is left out (reason, detail); or None beside a fault."""
-    import cv2
-    import numpy as np
-
     frame = read_frame(image, str(image), "", faults)
     try:
         marked = load_image(mask) > 0
@@ -112,10 +109,9 @@ def _box_of_mask(image: Path, mask: Path, faults: list[Fault]) -> Box | tuple[st
         expected = f"{frame.width}x{frame.height}, as its image"
         faults.append(Fault(str(mask), "", found, expected))
         return None
-    count, _, stats, _ = cv2.connectedComponentsWithStats(marked.astype(np.uint8))
-    if count == 1:
+    parts = parts_of(marked)
+    if not parts:
         return EMPTY_MASK, mask.name
-    if count > 2:
-        return SEVERAL_PARTS, f"{mask.name}: {count - 1} parts"
-    x, y, width, height = (int(value) for value in stats[1, :4])
-    return Box(x, y, x + width, y + height)
+    if len(parts) > 1:
+        return SEVERAL_PARTS, f"{mask.name}: {len(parts)} parts"
+    return parts[0].box

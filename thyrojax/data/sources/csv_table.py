@@ -10,7 +10,7 @@ Columns, in any order (case, blanks and hyphens in a name do not matter):
 | x_min, y_min, x_max, y_max | box in pixels, half-open; fractions are rounded outward |
 | label | 0 or benign, 1 or malignant |
 | size_mm | optional: largest diameter in mm |
-| tirads, composition, echogenicity, calcification | optional: a word of `records.VOCABULARY` |
+| tirads, composition, echogenicity, calcification | optional: a word of `vocabulary.VOCABULARY` |
 | margin (or margin_feature), shape | optional: likewise |
 | pixel_spacing_mm | optional: mm per pixel |
 | reader_label | optional: a radiologist's call, as label |
@@ -28,24 +28,17 @@ import math
 from pathlib import Path
 from typing import Any
 
-from thyrojax.data.records import (
-    VOCABULARY,
-    Box,
-    Nodule,
-    SourceData,
-    box_fault,
-    box_outward,
-)
+from thyrojax.data.records import Box, Nodule, SourceData, box_fault, box_outward
 from thyrojax.data.sources.reading import (
     Frame,
     Row,
     Table,
-    normalise,
     read_frame,
     read_table,
     require_columns,
 )
-from thyrojax.errors import DataFaults, Fault
+from thyrojax.errors import DataFaults, Fault, one_line
+from thyrojax.vocabulary import VOCABULARY, normalise
 
 EDGES = ("x_min", "y_min", "x_max", "y_max")
 REQUIRED = ("image", "image_id", "patient_id", *EDGES, "label")
@@ -68,14 +61,14 @@ def read(path: Path) -> SourceData:
     if table is None:
         raise DataFaults(faults)
     require_columns(table, REQUIRED, faults)
-    _check_columns(table, faults)
+    check_columns(table, REQUIRED, faults)
 
     frames: dict[Path, Frame | None] = {}
     nodules: list[Nodule] = []
     row_of_id: dict[str, str] = {}
     label_of_image: dict[str, tuple[int, str]] = {}  # by digest: label and the row that gave it
     for row in table.rows:
-        cells = _Cells(str(path), row, faults)
+        cells = Cells(str(path), row, faults)
         image_id, patient_id = cells.text("image_id"), cells.text("patient_id")
         if image_id in row_of_id:
             cells.fault(f"image_id {image_id!r} of {row_of_id[image_id]} again", "a unique one")
@@ -98,10 +91,7 @@ def read(path: Path) -> SourceData:
                 cells.fault(found, "one label for an image")
 
         box = cells.box(frame)
-        known: dict[str, Any] = {name: cells.word(name) for name in VOCABULARY}
-        known["size_mm"] = cells.positive("size_mm")
-        known["pixel_spacing_mm"] = cells.positive("pixel_spacing_mm")
-        known["reader_label"] = cells.label("reader_label", required=False)
+        known = cells.optional()
         if box is not None and label is not None:
             nodules.append(Nodule(image, image_id, patient_id, box, label, **known))
     if faults:
@@ -109,15 +99,16 @@ def read(path: Path) -> SourceData:
     return SourceData("csv", tuple(nodules), (), n_images=len(frames))
 
 
-def _check_columns(table: Table, faults: list[Fault]) -> None:
-    """Faults for look-alikes of optional columns and a margin given twice; logs the rest."""
+def check_columns(table: Table, known: tuple[str, ...], faults: list[Fault]) -> None:
+    """Faults for look-alikes of columns that are missing and a margin given twice; logs those that
+    are neither optional nor among the source's own `known` ones."""
     file = str(table.path)
     if {"margin", "margin_feature"} <= set(table.columns):
         faults.append(Fault(file, "header", "margin and margin_feature", "one of the two"))
-    absent = [name for name in OPTIONAL if name not in table.columns]
+    absent = [name for name in (*OPTIONAL, *known) if name not in table.columns]
     ignored = []
     for name in table.columns:
-        if name in REQUIRED or name in OPTIONAL:
+        if name in known or name in OPTIONAL:
             continue
         alike = difflib.get_close_matches(name, absent, n=1, cutoff=RESEMBLES)
         if alike:
@@ -127,10 +118,10 @@ def _check_columns(table: Table, faults: list[Fault]) -> None:
         else:
             ignored.append(name)
     if ignored:
-        logger.warning("%s: columns ignored: %s", file, ", ".join(ignored))
+        logger.warning("%s: columns ignored: %s", file, one_line(", ".join(ignored)))
 
 
-class _Cells:
+class Cells:
     """One row's cells read by kind; what is wrong with one is added to the faults."""
 
     def __init__(self, file: str, row: Row, faults: list[Fault]) -> None:
@@ -182,6 +173,14 @@ class _Cells:
         if cell.casefold() not in LABEL_WORDS:
             self.fault(f"{column} {cell!r}", "0, 1, benign or malignant")
         return LABEL_WORDS.get(cell.casefold())
+
+    def optional(self) -> dict[str, Any]:
+        """A nodule's features, size, spacing and reader's call, None where not known."""
+        known: dict[str, Any] = {name: self.word(name) for name in VOCABULARY}
+        known["size_mm"] = self.positive("size_mm")
+        known["pixel_spacing_mm"] = self.positive("pixel_spacing_mm")
+        known["reader_label"] = self.label("reader_label", required=False)
+        return known
 
     def box(self, frame: Frame | None) -> Box | None:
         """The box rounded outward, checked against the frame where that could be read."""

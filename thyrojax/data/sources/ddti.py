@@ -25,6 +25,7 @@ from pathlib import Path
 
 from thyrojax.data.records import Exclusion, Nodule, SourceData
 from thyrojax.data.sources.ddti_xml import Case, Region, read_case
+from thyrojax.data.sources.listing import IMAGE_SUFFIXES
 from thyrojax.data.sources.reading import NO_IMAGE_FILE, Frame, read_frame, require_folder
 from thyrojax.errors import DataError, DataFaults, Fault
 
@@ -43,7 +44,6 @@ CONFLICTING = "identical images of unlike label"
 
 SUSPICIOUS = ("4a", "4b", "4c", "5")
 SMALLEST_SIDE = 10  # px; a nodule's outline is larger, a slip of the mouse is not
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 
 
 def read(path: Path) -> SourceData:
@@ -57,9 +57,12 @@ def read(path: Path) -> SourceData:
       DataFaults: all faults of the files together.
     """
     require_folder(path, "the DDTI folder with N.xml and N_i.jpg")
-    files = sorted(path.iterdir(), key=lambda file: _number_order(file.name))
+    files = sorted(
+        (file for file in path.iterdir() if not file.name.startswith(".")),
+        key=lambda file: _number_order(file.name),
+    )
     faults: list[Fault] = []
-    images = _by_name((file for file in files if file.suffix.lower() in SUFFIXES), faults)
+    images = _by_name((file for file in files if file.suffix.lower() in IMAGE_SUFFIXES), faults)
     sheets = _by_name((file for file in files if file.suffix.lower() == ".xml"), faults)
     if not images or not sheets:
         found = f"{len(sheets)} XML files and {len(images)} images"

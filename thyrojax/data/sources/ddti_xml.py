@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
 
-from thyrojax.data.records import TIRADS, Box, box_outward
-from thyrojax.data.sources.reading import normalise
+from thyrojax.data.records import Box, box_outward
+from thyrojax.data.sources.json_items import finite
+from thyrojax.data.sources.xml_tree import read_tree
 from thyrojax.errors import Fault
+from thyrojax.vocabulary import TIRADS, normalise
 
 # DDTI's words -> ours, only where they mean the same; None where they are known and do not.
 FEATURES: dict[str, dict[str, str | None]] = {
@@ -89,10 +90,8 @@ def read_case(file: Path, faults: list[Fault]) -> Case | None:
     Faults also: a grade or word outside DDTI's lists, a mark without image number, and an SVG or a
     region that is not of DDTI's form.
     """
-    try:
-        root = ElementTree.parse(file).getroot()
-    except (OSError, ElementTree.ParseError, ValueError, LookupError) as error:
-        faults.append(Fault(str(file), "", f"unreadable XML ({error})", "a well-formed XML file"))
+    root = read_tree(file, "a plain case of DDTI", faults)
+    if root is None:
         return None
     tirads = (root.findtext("tirads") or "").strip().lower()
     if tirads and tirads not in TIRADS:
@@ -117,7 +116,7 @@ def read_case(file: Path, faults: list[Fault]) -> Case | None:
     )
 
 
-def _feature(root: ElementTree.Element, tag: str, file: Path, faults: list[Fault]) -> str | None:
+def _feature(root: Element, tag: str, file: Path, faults: list[Fault]) -> str | None:
     word = (root.findtext(tag) or "").strip()
     if not word:
         return None
@@ -162,9 +161,8 @@ def _region(value: Any) -> Region | None:
     points = []
     for point in value["points"]:
         x, y = (point.get("x"), point.get("y")) if isinstance(point, dict) else (None, None)
-        if not (isinstance(x, int | float) and isinstance(y, int | float)):
+        x, y = finite(x), finite(y)
+        if x is None or y is None:
             return None
-        if not (math.isfinite(x) and math.isfinite(y)):  # Python's JSON lets NaN pass
-            return None
-        points.append((float(x), float(y)))
+        points.append((x, y))
     return Region(tuple(points), str(value.get("regionType", "")))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from thyrojax.data.records import load_image
 from thyrojax.errors import DataError, Fault
+from thyrojax.vocabulary import normalise
 
 # The one reason of exclusion that is of no image found: annotations without their image.
 NO_IMAGE_FILE = "no image file"
@@ -42,9 +43,16 @@ class Frame:
     digest: str
 
 
-def normalise(word: str) -> str:
-    """A word as vocabularies spell it: lower case, underscores for blanks and hyphens."""
-    return "_".join(word.casefold().replace("-", " ").replace("_", " ").split())
+def read_text(path: Path, expected: str, faults: list[Fault]) -> str | None:
+    """A file's text in UTF-8, with or without a byte-order mark; None beside a fault."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        found = f"bytes that are not UTF-8 (at byte {error.start})"
+        faults.append(Fault(str(path), "", found, f"{expected} in UTF-8"))
+    except (OSError, ValueError) as error:
+        faults.append(Fault(str(path), "", _os_reason(path, error), expected))
+    return None
 
 
 def read_table(path: Path, faults: list[Fault]) -> Table | None:
@@ -54,14 +62,8 @@ def read_table(path: Path, faults: list[Fault]) -> Table | None:
     folder, another encoding, broken quoting, no rows, a column named twice, a row with too few or
     too many cells (left out of the table). None where there is no table at all.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        found = f"bytes that are not UTF-8 (at byte {error.start})"
-        faults.append(Fault(str(path), "", found, "a CSV file in UTF-8"))
-        return None
-    except (OSError, ValueError) as error:
-        faults.append(Fault(str(path), "", _os_reason(path, error), "a CSV file"))
+    text = read_text(path, "a CSV file", faults)
+    if text is None:
         return None
     try:
         lines = list(csv.reader(io.StringIO(text), strict=True))
