@@ -10,7 +10,8 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from thyrojax.model import InceptionV3, initial_array, initial_variables, normalise
-from thyrojax.model.inception_v3 import _convolve, _max_pool, head_initializer
+from thyrojax.model.inception_v3 import head_initializer
+from thyrojax.model.units import max_pool
 
 KERAS_PARAMETERS = 21_802_784  # keras.applications.InceptionV3(include_top=False).count_params()
 
@@ -172,7 +173,7 @@ def test_running_statistics_follow_flax_momentum_convention() -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
 
 
-def test_max_pool_and_its_gradient_are_flaxs_behind_a_relu() -> None:
+def testmax_pool_and_its_gradient_are_flaxs_behind_a_relu() -> None:
     import flax.linen as nn
 
     x = jax.random.normal(jax.random.key(0), (2, 10, 11, 3))
@@ -183,18 +184,9 @@ def test_max_pool_and_its_gradient_are_flaxs_behind_a_relu() -> None:
     def reference(x: jax.Array) -> jax.Array:
         return nn.max_pool(x, (3, 3), (2, 2), "VALID")
 
-    np.testing.assert_array_equal(_max_pool(x), reference(x))
-    ours = jax.grad(lambda x: through(_max_pool, x))(x)
+    np.testing.assert_array_equal(max_pool(x), reference(x))
+    ours = jax.grad(lambda x: through(max_pool, x))(x)
     np.testing.assert_allclose(ours, jax.grad(lambda x: through(reference, x))(x), atol=1e-6)
-
-
-def test_pointwise_convolution_as_a_product_is_the_convolution() -> None:
-    x = jax.random.normal(jax.random.key(0), (2, 5, 5, 7))
-    kernel = jax.random.normal(jax.random.key(1), (1, 1, 7, 4))
-    names = ("NHWC", "HWIO", "NHWC")
-    expected = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=names)
-    found = _convolve(x, kernel, (1, 1), "SAME", dimension_numbers=names)
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_normalise_maps_grey_levels_to_plus_minus_one() -> None:
