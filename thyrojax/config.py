@@ -14,11 +14,15 @@ from thyrojax.errors import ConfigError
 CropShape = Literal["square", "square_cover", "rectangle"]
 Border = Literal["constant", "edge", "reflect", "shift"]
 Pooling = Literal["valid", "padded"]
+MarginUnit = Literal["px", "mm"]
+Feed = Literal["stream", "resident"]
+
+LISTED_FROM = 0.9  # similarity of two frames from which a built set lists them as near-duplicates
 
 
 @dataclass(frozen=True)
 class Config:
-    """One training run. Lengths are in pixels, times in epochs, rates per step."""
+    """One training run. Lengths are in pixels unless said, times in epochs, rates per step."""
 
     name: str = "run"
     seed: int = 0
@@ -29,16 +33,34 @@ class Config:
     margin_min: int = 0  # training draws a whole margin from margin_min..margin_max, both included
     margin_max: int = 100
     margin_eval: int = 50
+    margin_unit: MarginUnit = "px"  # of the three margins; "mm" needs every nodule's pixel spacing
     input_size: int = 384  # side of the network's input
     flip: bool = True  # horizontal, with probability 1/2
+    vertical_flip: bool = False  # never happens to a scanner: shadows would rise to the skin
     gain: float = 0.0  # brightness factor drawn from 1 +- gain
     contrast: float = 0.0  # contrast factor about the crop's mean, drawn from 1 +- contrast
-    cache_mb: int = 2048  # decoded frames kept in RAM where the whole set fits; 0 = never
+    time_gain: float = 0.0  # brightness slope over depth: factors 1 -+ s top to bottom, |s| <= it
+    rotation: float = 0.0  # degrees about the window's centre, drawn from +- rotation
+    zoom: float = 0.0  # scale factor drawn from 1 +- zoom
+    speckle: float = 0.0  # multiplicative noise; its standard deviation is drawn from 0..speckle
+    blur: float = 0.0  # Gaussian; its standard deviation in input pixels is drawn from 0..blur
+    erase: float = 0.0  # probability of a grey rectangle beside the box (Zhong et al. 2020)
+    mixup: float = 0.0  # Beta(a, a) of the mixing weight (Zhang et al. 2018); 0 = off
+    cutmix: float = 0.0  # Beta(a, a) of the pasted area (Yun et al. 2019); 0 = off
+
+    # Feed.
+    feed: Feed = "stream"  # resident: decoded frames live on the accelerator, which crops them
+    cache_mb: int = 2048  # decoded frames that the stream keeps in RAM; 0 = none
+    on_bad_record: Literal["stop", "skip"] = "stop"  # skip: named in metrics.jsonl, at most 1 %
+    # Resident feed: steps that run without a word from the host. Leave 1 on a CPU, where XLA runs
+    # a network in a loop many times slower.
+    steps_per_dispatch: int = 1
 
     # Parts of the data, by patient.
     split: str = ""  # a split.csv to use; "" = draw one from the seed
     validation_fraction: float = 0.15
     test_fraction: float = 0.15
+    near_duplicates: float = LISTED_FROM  # frames at least this alike are of one patient; 0 = never
     folds: int = 0  # k > 1: test = fold number `fold`, validation from the other folds
     fold: int = 0
 
@@ -54,6 +76,12 @@ class Config:
     bn_epsilon: float = 1e-3
     dtype: Literal["float32", "bfloat16"] = "float32"
 
+    # Speed alone: they change no value beyond rounding. docs/speed.md tells what each is worth.
+    pointwise: Literal["product", "convolution"] = "product"  # how 1x1 convolutions are computed
+    stem_on_depth: bool = False  # first convolution on 2x2 pixels folded into channels
+    merge_branches: bool = False  # 1x1 convolutions of one input as one wide one
+    fold_bn: bool = False  # scoring folds BatchNorm into the convolutions
+
     # Optimisation.
     epochs: float = 10.0
     steps: int = 0  # 0 = from epochs
@@ -61,19 +89,28 @@ class Config:
     optimizer: Literal["adamw", "sgd", "rmsprop"] = "adamw"
     lr: float = 1e-3  # peak rate of the head
     trunk_lr_scale: float = 0.1  # trunk's rate relative to the head's; 0 freezes the trunk
+    layer_lr_decay: float = 1.0  # trunk's rate times this for each block below the top one
+    head_epochs: float = 0.0  # at first only the heads are trained
+    unfreeze_epochs: float = 0.0  # then one block more each so many, from the top; 0 = all at once
     freeze_bn: bool = False  # BatchNorm uses its running statistics in training and keeps them
     warmup_fraction: float = 0.1
     schedule: Literal["cosine", "constant"] = "cosine"
     weight_decay: float = 1e-4
     momentum: float = 0.9  # SGD and RMSProp
+    clip_norm: float = 0.0  # the gradient's global norm is cut to this; 0 = never
     label_smoothing: float = 0.0
+    focal_gamma: float = 0.0  # of the focal loss (Lin et al. 2017); 0 = cross-entropy
     class_weights: Literal["none", "balanced"] = "none"
     ema: float = 0.0  # decay of the average of parameters and statistics (ramped up); 0 = off
     mapping: Literal["pmap", "shard_map"] = "pmap"
 
     # Bookkeeping.
     eval_every: float = 1.0  # epochs between validations, each with a checkpoint
+    patience: int = 0  # validations without a better AUC before the run ends; 0 = it never does
     log_every: int = 10  # steps between lines of metrics.jsonl
+    log_images: int = 8  # crops that TensorBoard shows at the start and at validations; 0 = none
+    keep_every: int = 0  # validations between checkpoints that are kept for good; 0 = none
+    grace_seconds: float = 30.0  # after SIGTERM, to finish the step, save and leave
 
     def __post_init__(self) -> None:
         """Raises ConfigError naming every field out of its range."""
@@ -96,6 +133,7 @@ def _rules(c: Config) -> list[tuple[str, str, bool]]:
         return 0.0 <= x < 1.0
 
     rules = [
+        ("seed", "a whole number from 0 to 2^63 - 1", 0 <= c.seed < 2**63),
         ("margin_min", "a whole number >= 0", c.margin_min >= 0),
         (
             "margin_max",
@@ -106,7 +144,26 @@ def _rules(c: Config) -> list[tuple[str, str, bool]]:
         ("input_size", "a whole number >= 75", c.input_size >= 75),
         ("gain", "0 <= gain < 1", fraction(c.gain)),
         ("contrast", "0 <= contrast < 1", fraction(c.contrast)),
+        ("time_gain", "0 <= time_gain < 1", fraction(c.time_gain)),
+        ("rotation", "0 <= rotation <= 45", 0.0 <= c.rotation <= 45.0),
+        ("zoom", "0 <= zoom < 1", fraction(c.zoom)),
+        ("speckle", "0 <= speckle < 1", fraction(c.speckle)),
+        ("blur", "0 <= blur <= 8", 0.0 <= c.blur <= 8.0),
+        ("erase", "0 <= erase <= 1", 0.0 <= c.erase <= 1.0),
+        ("mixup", "a number >= 0", finite(c.mixup) and c.mixup >= 0),
+        ("cutmix", "a number >= 0", finite(c.cutmix) and c.cutmix >= 0),
         ("cache_mb", "a whole number >= 0", c.cache_mb >= 0),
+        ("steps_per_dispatch", "a whole number >= 1", c.steps_per_dispatch >= 1),
+        (
+            "steps_per_dispatch",
+            "1 with the stream feed",
+            c.steps_per_dispatch == 1 or c.feed == "resident",
+        ),
+        (
+            "near_duplicates",
+            f"0, or between {LISTED_FROM} (below that a set lists none) and 1",
+            c.near_duplicates == 0.0 or LISTED_FROM <= c.near_duplicates <= 1.0,
+        ),
         ("validation_fraction", "between 0 and 1", 0.0 < c.validation_fraction < 1.0),
         ("test_fraction", "between 0 and 1", 0.0 < c.test_fraction < 1.0),
         ("folds", "0, or a whole number >= 2", c.folds == 0 or c.folds >= 2),
@@ -121,19 +178,33 @@ def _rules(c: Config) -> list[tuple[str, str, bool]]:
         ("batch_size", "a whole number >= 1", c.batch_size >= 1),
         ("lr", "a number > 0", finite(c.lr) and c.lr > 0),
         ("trunk_lr_scale", "a number >= 0", finite(c.trunk_lr_scale) and c.trunk_lr_scale >= 0),
+        ("layer_lr_decay", "0 < layer_lr_decay <= 1", 0.0 < c.layer_lr_decay <= 1.0),
+        ("head_epochs", "a number >= 0", finite(c.head_epochs) and c.head_epochs >= 0),
+        ("unfreeze_epochs", "a number >= 0", finite(c.unfreeze_epochs) and c.unfreeze_epochs >= 0),
         ("warmup_fraction", "0 <= warmup_fraction < 1", fraction(c.warmup_fraction)),
         ("weight_decay", "a number >= 0", finite(c.weight_decay) and c.weight_decay >= 0),
         ("momentum", "0 <= momentum < 1", fraction(c.momentum)),
+        ("clip_norm", "a number >= 0", finite(c.clip_norm) and c.clip_norm >= 0),
         ("label_smoothing", "0 <= label_smoothing < 1", fraction(c.label_smoothing)),
+        ("focal_gamma", "a number >= 0", finite(c.focal_gamma) and c.focal_gamma >= 0),
         ("ema", "0 <= ema < 1", fraction(c.ema)),
         ("eval_every", "a number > 0", finite(c.eval_every) and c.eval_every > 0),
+        ("patience", "a whole number >= 0", c.patience >= 0),
         ("log_every", "a whole number >= 1", c.log_every >= 1),
+        ("log_images", "a whole number >= 0", c.log_images >= 0),
+        ("keep_every", "a whole number >= 0", c.keep_every >= 0),
+        ("grace_seconds", "a number > 0", finite(c.grace_seconds) and c.grace_seconds > 0),
     ]
     fractions = c.validation_fraction + c.test_fraction
     rules.append(
         ("test_fraction", "room for training beside validation", c.folds > 0 or fractions < 1.0)
     )
     return rules
+
+
+def total_steps(config: Config, n_train: int) -> int:
+    """Steps of a run over `n_train` training records."""
+    return config.steps or math.ceil(config.epochs * n_train / config.batch_size)
 
 
 def to_json(config: Config) -> str:

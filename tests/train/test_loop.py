@@ -16,7 +16,7 @@ from thyrojax.data.dataset import open_dataset
 from thyrojax.errors import ConfigError, RunError
 from thyrojax.evaluate import evaluate, open_trained
 from thyrojax.train import checkpoint
-from thyrojax.train.logs import keep_lines_up_to
+from thyrojax.train.logs import RunLog, keep_lines_up_to
 from thyrojax.train.loop import train
 
 
@@ -44,6 +44,7 @@ def test_run_folder_holds_what_the_design_promises(small_run: Path, phantom_set:
         "predictions",
         "metrics.json",
         "examples.json",
+        "architecture.json",
     } <= names
     assert any(name.startswith("events.out.tfevents.") for name in names)
     config = from_json(small_run / "config.json")
@@ -51,7 +52,10 @@ def test_run_folder_holds_what_the_design_promises(small_run: Path, phantom_set:
     training = [line for line in lines_of(small_run) if "loss" in line]
     assert [line["step"] for line in training] == sorted({line["step"] for line in training})
     assert training[-1]["step"] == 6
-    assert {"epoch", "loss", "accuracy", "learning_rate", "images_per_second"} <= set(training[0])
+    assert {"epoch", "loss", "accuracy", "learning_rate"} <= set(training[0])
+    timings = [json.loads(line) for line in (small_run / "timings.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in timings] == [line["step"] for line in training]
+    assert all(line["images_per_second"] > 0 for line in timings)
     validation = [line for line in lines_of(small_run) if "val_auc" in line]
     assert validation[-1]["step"] == 6
     parts = splits.read_split(small_run / "split.csv", open_dataset(phantom_set).records)
@@ -142,11 +146,11 @@ def test_non_finite_values_stop_the_run_and_name_the_step(
 ) -> None:
     real_cut = stream.TrainFeed._cut
 
-    def cut_with_damage(feed: object, draws: dict, rows: slice) -> dict:
-        batch = real_cut(feed, draws, rows)
+    def cut_with_damage(*arguments: object) -> tuple[dict, dict]:
+        batch, drawn = real_cut(*arguments)
         if np.array_equal(batch["index"], third):
             batch["image"][0, 0, 0, 0] = np.nan
-        return batch
+        return batch, drawn
 
     dataset = open_dataset(phantom_set)
     rows = splits.draw_split(dataset.records, small_config)["train"]
@@ -183,3 +187,18 @@ def test_log_lines_beyond_a_step_and_half_lines_are_dropped(tmp_path: Path) -> N
     path.write_text('{"step": 2}\n{"step": 4}\n{"step": 4, "val_auc": 1}\n{"step": 6}\n{"st')
     keep_lines_up_to(path, 4)
     assert path.read_text() == '{"step": 2}\n{"step": 4}\n{"step": 4, "val_auc": 1}\n'
+
+
+def test_a_bad_record_is_named_once_whatever_the_resumes(tmp_path: Path) -> None:
+    found = {"step": 2, "bad_record": "image-7", "reason": "damage"}
+    for first_step in (0, 3):
+        with RunLog(tmp_path, first_step, 9, quiet=True) as log:
+            log.bad_record(found)
+            log.bad_record(found)
+    assert lines_of(tmp_path) == [found]
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_seeds_that_no_generator_takes_are_refused(seed: int) -> None:
+    with pytest.raises(ConfigError, match=rf"seed: found {seed}, expected a whole number from 0"):
+        Config(seed=seed)

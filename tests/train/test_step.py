@@ -19,7 +19,7 @@ from thyrojax.train.loop import class_weights
 from thyrojax.train.mapping import make_mapping
 from thyrojax.train.schedule import label_groups, make_optimizer, make_schedule
 from thyrojax.train.state import TrainState, abstract_variables, create_state, random_variables
-from thyrojax.train.step import cross_entropy, make_score_step, make_train_step
+from thyrojax.train.step import make_score_step, make_train_step
 
 ONES = np.ones(2, np.float32)
 
@@ -123,19 +123,6 @@ def test_batch_that_does_not_divide_over_the_devices_is_refused() -> None:
         make_mapping("pmap", lambda state, batch: (state, {}), lambda v, x: x, 12)
 
 
-def test_cross_entropy_by_hand() -> None:
-    logits = jnp.asarray([[0.0, np.log(3.0)], [0.0, 0.0]])  # p(malignant) = 3/4, 1/2
-    labels = jnp.asarray([1, 0])
-    plain = (-np.log(0.75) - np.log(0.5)) / 2
-    assert cross_entropy(logits, labels, ONES, 0.0) == pytest.approx(plain, rel=1e-6)
-    weights = np.asarray([0.5, 2.0], np.float32)
-    weighted = (-2.0 * np.log(0.75) - 0.5 * np.log(0.5)) / 2
-    assert cross_entropy(logits, labels, weights, 0.0) == pytest.approx(weighted, rel=1e-6)
-    # Smoothing 0.2 gives targets 0.9 and 0.1.
-    smooth = (-(0.9 * np.log(0.75) + 0.1 * np.log(0.25)) - np.log(0.5)) / 2
-    assert cross_entropy(logits, labels, ONES, 0.2) == pytest.approx(smooth, rel=1e-6)
-
-
 def test_balanced_class_weights_average_to_one(small_config: Config) -> None:
     labels = np.asarray([0, 0, 0, 1])
     weights = class_weights(labels, replace(small_config, class_weights="balanced"))
@@ -218,3 +205,14 @@ def test_frozen_trunk_and_statistics_stay_and_the_average_follows(small_config: 
     expected = 0.1 * before["params"]["fc"]["kernel"] + 0.9 * state.params["fc"]["kernel"]
     np.testing.assert_allclose(flatten_dict(state.ema)[kernel], expected, rtol=1e-5)
     assert np.isfinite(metrics[0]["loss"])
+
+
+def test_folded_scoring_gives_the_scores_of_the_plain_network(small_config: Config) -> None:
+    variables = random_variables(small_config)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (4, 75, 75, 1), np.uint8)
+    expected, found = (
+        jax.jit(make_score_step(replace(small_config, fold_bn=fold_bn)))(variables, images)
+        for fold_bn in (False, True)
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-5)

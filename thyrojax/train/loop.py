@@ -4,29 +4,41 @@ from __future__ import annotations
 
 import contextlib
 import math
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
+from thyrojax import config as config_file
+from thyrojax import processes
 from thyrojax.config import Config
-from thyrojax.data import stream
 from thyrojax.data.dataset import open_dataset
-from thyrojax.errors import RunError
+from thyrojax.data.draws import MOST_ROWS
+from thyrojax.errors import ConfigError, RunError
+from thyrojax.files import write_json
+from thyrojax.model.architecture import describe
 from thyrojax.shapes import Float, Int
-from thyrojax.train import checkpoint
+from thyrojax.train import checkpoint, distributed
+from thyrojax.train.early_stopping import out_of_patience, validation_aucs
+from thyrojax.train.feeds import resident_feeding, stream_feeding
 from thyrojax.train.logs import RunLog
 from thyrojax.train.mapping import Mapping, make_mapping
+from thyrojax.train.provenance import record_start
 from thyrojax.train.schedule import make_optimizer, make_schedule
-from thyrojax.train.scoring import part_figures, score_rows
-from thyrojax.train.start import Say, open_run, starting_state
-from thyrojax.train.state import evaluation_variables
+from thyrojax.train.scoring import part_figures
+from thyrojax.train.start import Say, check_processes, open_run, starting_state
+from thyrojax.train.state import evaluation_variables, example_images, make_model
 from thyrojax.train.step import make_score_step, make_train_step
+from thyrojax.train.stopping import StopRequest
 
 
-def train(config: Config, data: Path, run: Path, *, quiet: bool = False, say: Say = print) -> None:
+def train(config: Config, data: Path, run: Path, *, quiet: bool = False, say: Say = print) -> bool:
     """Trains `run` to its last step, from its latest checkpoint where it has one.
+
+    Stopped by SIGTERM it saves after the step under way; the next start goes on exactly.
 
     Args:
       config: the run's configuration.
@@ -35,82 +47,143 @@ def train(config: Config, data: Path, run: Path, *, quiet: bool = False, say: Sa
       quiet: no progress bar.
       say: takes the lines that tell how the run starts and how its validations go.
 
+    Returns:
+      Whether the run has come to its end, the last step or that of `config.patience`; False where
+      it was stopped.
+
     Raises:
       ConfigError: the folder holds a run of another configuration, or an option cannot be used.
       DataError, WeightsError: the data or the weights cannot be used.
-      RunError: a loss or gradient is not finite (the step is named), or a checkpoint is damaged.
+      RunError: a loss or gradient is not finite (the step is named), or every
+        checkpoint is damaged.
     """
     # ---- Data: which nodules are for training, which for validation.
-    dataset = open_dataset(data, cache_mb=config.cache_mb)
+    # The resident feed reads each frame once, to have it elsewhere.
+    dataset = open_dataset(data, cache_mb=config.cache_mb if config.feed == "stream" else 0)
     labels = np.asarray([record.label for record in dataset.records])
-    parts = open_run(config, dataset, run)
+    parts = processes.first_then_others(lambda: open_run(config, dataset, run))
+    if processes.is_first():  # it alone writes to the folder, and tells of all
+        write_json(run / "architecture.json", describe(make_model(config), example_images(config)))
     train_rows, validation_rows = parts["train"], parts["validation"]
     epoch = len(train_rows) / config.batch_size  # in steps
-    total_steps = config.steps or math.ceil(config.epochs * epoch)
+    total_steps = config_file.total_steps(config, len(train_rows))
+    if total_steps * config.batch_size > MOST_ROWS:
+        raise ConfigError(
+            f"steps: found {total_steps} of {config.batch_size} images, expected at most "
+            f"{MOST_ROWS} images in all"
+        )
     validate_every = max(round(config.eval_every * epoch), 1)
 
     # ---- The step, over all devices.
     optimizer = make_optimizer(config, total_steps)
     learning_rate = make_schedule(config, total_steps)
-    mapping = make_mapping(
-        config.mapping,
-        make_train_step(config, optimizer, class_weights(labels[train_rows], config)),
-        make_score_step(config),
-        config.batch_size,
-    )
+    train_step = make_train_step(config, optimizer, class_weights(labels[train_rows], config))
+    score_step = make_score_step(config)
+    mapping = make_mapping(config.mapping, train_step, score_step, config.batch_size)
 
     # ---- The state to start from.
     with contextlib.ExitStack() as stack:
-        checkpoints = stack.enter_context(checkpoint.open_checkpoints(run))  # ends saves under way
-        state = starting_state(config, optimizer, run, checkpoints, say)
-        first_step = int(state.step)
+        stop = stack.enter_context(StopRequest(config.grace_seconds, say))
+        checkpoints = stack.enter_context(  # ends saves under way
+            checkpoint.open_checkpoints(run, keep_steps=config.keep_every * validate_every)
+        )
+        stack.enter_context(distributed.leaving_when_lost())
+        told_in = run
+        if not processes.is_first():
+            told_in = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            quiet, say = True, _not_said
+        of = checkpoint.identity(config, dataset.info)
+        state, since_line = starting_state(config, optimizer, run, checkpoints, of, say)
+        check_processes(state)
+        step = first_step = saved_step = int(state.step)
+        if processes.is_first():
+            record_start(run, first_step)
         state = mapping.put(state)
 
-        # ---- The steps. Between two log lines nothing waits for the device.
-        batches = stream.TrainFeed(dataset, train_rows, config).batches(config.seed, first_step)
-        log = stack.enter_context(RunLog(run, first_step, total_steps, quiet))
-        pending: list[dict[str, Any]] = []
-        started = time.perf_counter()
-        for step in range(first_step + 1, total_steps + 1):
-            batch = next(batches)
-            state, metrics = mapping.train(
-                state, {"image": batch["image"], "label": batch["label"]}
+        # ---- What feeds it.
+        parts_of = (config, mapping, dataset, train_rows, validation_rows)
+        if config.feed == "resident":
+            feeding = resident_feeding(*parts_of, train_step, score_step)
+        else:
+            feeding = stream_feeding(*parts_of, first_step)
+        say(feeding.summary)
+
+        # ---- The steps. Between two log lines nothing waits for the device, but where the steps
+        # under way would outlast a quarter of the grace period.
+        log = stack.enter_context(RunLog(told_in, first_step, total_steps, quiet))
+        ahead = 1
+        aucs = validation_aucs(run, first_step)
+        ended_early = out_of_patience(aucs, config.patience)
+        while step < total_steps and not ended_early and not stop.asked:
+            started, before, waited_for = time.perf_counter(), step, step
+            line_at = min(
+                _next_multiple(step, config.log_every),
+                _next_multiple(step, validate_every),
+                total_steps,
             )
-            pending.append(metrics)
-            validate = step % validate_every == 0 or step == total_steps
+            pending: list[dict[str, Any]] = []
+            while step < line_at and not stop.asked:
+                count = min(config.steps_per_dispatch, line_at - step)
+                state, metrics = feeding.advance(state, step, count)
+                pending += metrics
+                step += count
+                if step - waited_for >= ahead:
+                    jax.block_until_ready(metrics[-1])
+                    waited_for = step
+                    stop.settle(0.0)
+            since_line = _fetched(since_line, pending, before + 1, mapping)
+            seconds = stop.settle(time.perf_counter() - started)
+            ahead = max(1, int(config.grace_seconds / 4 * (step - before) / seconds))
+            for found_at, image_id, reason in feeding.bad_records():
+                log.bad_record({"step": found_at, "bad_record": image_id, "reason": reason})
+            if step < line_at:
+                break
+            log.training(
+                {
+                    "step": step,
+                    "epoch": step / epoch,
+                    **_means(since_line),
+                    "learning_rate": float(learning_rate(step - 1)),
+                },
+                images_per_second=(step - before) * config.batch_size / seconds,
+            )
+            since_line = {}
+            if config.log_images and (before == first_step or step % validate_every == 0):
+                log.crops(before + 1, feeding.look(before), dataset.info["label_names"])
 
-            if validate or step % config.log_every == 0:
-                figures = _means(pending, step, mapping)
-                seconds = time.perf_counter() - started
-                log.training(
-                    {
-                        "step": step,
-                        "epoch": step / epoch,
-                        **figures,
-                        "learning_rate": float(learning_rate(step - 1)),
-                        "images_per_second": len(pending) * config.batch_size / seconds,
-                    }
-                )
-                pending = []
-                started = time.perf_counter()
-
-            if validate:
-                scores = score_rows(
-                    mapping,
-                    evaluation_variables(state),
-                    dataset,
-                    validation_rows,
-                    config,
-                    config.margin_eval,
-                )
+            if step % validate_every == 0 or step == total_steps:
+                scores = feeding.score(evaluation_variables(state))
                 found = part_figures(labels[validation_rows], scores)
                 log.validation({"step": step, "epoch": step / epoch, **found})
-                checkpoint.save(checkpoints, mapping.get(state), found)
+                checkpoint.save(checkpoints, mapping.get(state), found, of, since_line)
+                saved_step = step
+                stop.settle(0.0)
+                aucs.append(found["val_auc"])
+                ended_early = out_of_patience(aucs, config.patience)
                 say(
                     f"step {step} of {total_steps}: validation AUC {found['val_auc']:.3f}, "
                     f"loss {found['val_loss']:.3f}, accuracy {found['val_accuracy']:.3f}"
                 )
-                started = time.perf_counter()
+
+        # ---- No better for too long, or asked to stop: saved where it is, between validations.
+        if step < total_steps and ended_early:
+            say(
+                f"stopped early at step {step} of {total_steps}: no better AUC in "
+                f"{config.patience} validations"
+            )
+        elif step < total_steps:
+            if step != saved_step:
+                checkpoint.save(checkpoints, mapping.get(state), None, of, since_line)
+            say(f"SIGTERM: stopped after step {step} of {total_steps}, to go on from there")
+    return ended_early or step == total_steps
+
+
+def _not_said(line: str) -> None:
+    pass
+
+
+def _next_multiple(step: int, of: int) -> int:
+    return (step // of + 1) * of
 
 
 def class_weights(labels: Int[np.ndarray, " n"], config: Config) -> Float[np.ndarray, " 2"]:
@@ -121,18 +194,33 @@ def class_weights(labels: Int[np.ndarray, " n"], config: Config) -> Float[np.nda
     return (len(labels) / (2.0 * np.maximum(counts, 1))).astype(np.float32)
 
 
-def _means(pending: list[dict[str, Any]], last_step: int, mapping: Mapping) -> dict[str, float]:
-    """The metrics of the steps since the last log line, fetched and averaged.
+def _fetched(
+    before: dict[str, list[float]],
+    pending: list[dict[str, Any]],
+    first_step: int,
+    mapping: Mapping,
+) -> dict[str, list[float]]:
+    """The metrics of steps, fetched and put after those of the steps before: one value a step.
 
     Raises:
       RunError: one of them is not finite; the message names the first such step.
     """
-    fetched = [{name: float(x) for name, x in mapping.get(one).items()} for one in pending]
-    for step, one in enumerate(fetched, start=last_step - len(fetched) + 1):
-        bad = [f"{name} {value}" for name, value in one.items() if not math.isfinite(value)]
+    fetched = [mapping.get(one) for one in pending]  # of one step each, or of several
+    if not fetched:
+        return before
+    values = {
+        name: np.concatenate([np.atleast_1d(np.asarray(one[name])) for one in fetched])
+        for name in fetched[0]
+    }
+    for place in range(len(values["loss"])):
+        bad = [f"{name} {x[place]}" for name, x in values.items() if not math.isfinite(x[place])]
         if bad:
             raise RunError(
-                f"step {step}: found {', '.join(bad)}, expected finite numbers; "
+                f"step {first_step + place}: found {', '.join(bad)}, expected finite numbers; "
                 "a lower lr or a longer warmup_fraction may help"
             )
-    return {name: float(np.mean([one[name] for one in fetched])) for name in fetched[0]}
+    return {name: before.get(name, []) + x.astype(float).tolist() for name, x in values.items()}
+
+
+def _means(values: dict[str, list[float]]) -> dict[str, float]:
+    return {name: float(np.mean(x)) for name, x in sorted(values.items())}

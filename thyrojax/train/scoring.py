@@ -1,14 +1,15 @@
-"""Scores of a part of the data: every nodule once, whatever the batch and the devices."""
+"""Scores of a part of the data: every nodule once, whatever the batch, devices and processes."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from thyrojax import processes
 from thyrojax.analysis import roc
 from thyrojax.config import Config
 from thyrojax.data import stream
 from thyrojax.data.dataset import Dataset
-from thyrojax.shapes import Float, Int, PyTree
+from thyrojax.shapes import Bool, Float, Int, PyTree
 from thyrojax.train.mapping import Mapping
 
 
@@ -23,12 +24,32 @@ def score_rows(
     """Probability of malignant for each row, in the order of `rows`.
 
     `variables` are as on the mapping's devices. The last batch is padded and its padding dropped.
+    Of several processes each cuts its rows of the batches, and all get all scores.
     """
-    scores = np.full(len(dataset), np.nan)
-    for batch in stream.evaluation_batches(dataset, rows, config, margin, config.batch_size):
+    scores, own = np.full(len(dataset), np.nan), np.zeros(len(dataset), bool)
+    for batch in stream.evaluation_batches(
+        dataset, rows, config, margin, config.batch_size, mapping.rows
+    ):
         real = batch["mask"]
         scores[batch["index"][real]] = mapping.score(variables, batch["image"])[real]
-    return scores[rows]
+        own[batch["index"][real]] = True
+    return of_all_processes(scores[rows], own[rows])
+
+
+def of_all_processes(
+    scores: Float[np.ndarray, " n"], own: Bool[np.ndarray, " n"]
+) -> Float[np.ndarray, " n"]:
+    """Scores of which each process has its own part, put together; that no two have one is checked.
+
+    Args:
+      scores: right where `own`.
+      own: those that this process has.
+    """
+    found, by = processes.stacked(scores), processes.stacked(own.astype(np.uint8))
+    times = by.sum(axis=0)
+    if not np.all(times == 1):
+        raise AssertionError(f"evaluation saw {np.sum(times == 1)} of {len(times)} records once")
+    return found[np.argmax(by, axis=0), np.arange(len(times))]
 
 
 def part_figures(

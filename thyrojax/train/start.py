@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import platform
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -15,6 +14,7 @@ import optax
 import orbax.checkpoint as ocp
 
 from thyrojax import config as config_file
+from thyrojax import processes
 from thyrojax.config import Config
 from thyrojax.data import splits
 from thyrojax.data.dataset import Dataset
@@ -22,6 +22,8 @@ from thyrojax.errors import ConfigError, WeightsError
 from thyrojax.files import write_json, write_whole
 from thyrojax.shapes import PyTree
 from thyrojax.train import checkpoint
+from thyrojax.train.digests import leaf_digests, state_digest
+from thyrojax.train.provenance import versions
 from thyrojax.train.state import TrainState, abstract_variables, create_state, random_variables
 
 Say = Callable[[str], None]
@@ -30,7 +32,8 @@ Say = Callable[[str], None]
 def open_run(config: Config, dataset: Dataset, run: Path) -> dict[str, Any]:
     """Makes the run's folder, or checks that an existing one is of this configuration and data.
 
-    Writes config.json, split.csv and data.json. Returns the rows of each part.
+    Writes config.json, split.csv, near_duplicates.csv (the pairs that the split joined) and
+    data.json. Returns the rows of each part.
 
     Raises:
       ConfigError: the folder holds a run of another configuration or of other data.
@@ -38,32 +41,29 @@ def open_run(config: Config, dataset: Dataset, run: Path) -> dict[str, Any]:
     """
     if run.exists() and not run.is_dir():
         raise ConfigError(f"{run}: found a file, expected a folder for the run")
+    pairs = splits.alike(dataset.near_duplicates, config.near_duplicates)
+    if not processes.is_first() and not (run / "config.json").exists():
+        raise ConfigError(
+            f"{run}: found no config.json, which process 0 has written, expected a folder that all "
+            "processes share"
+        )
     if (run / "config.json").exists():
         _check_same(config, dataset, run)
-        return splits.read_split(run / "split.csv", dataset.records)
+        return splits.read_split(run / "split.csv", dataset.records, pairs)
     if run.is_dir() and any(run.iterdir()):
         raise ConfigError(f"{run}: found a folder that holds no run, expected a new or empty one")
     if config.split:
-        parts = splits.read_split(Path(config.split), dataset.records)
+        parts = splits.read_split(Path(config.split), dataset.records, pairs)
     else:
-        parts = splits.draw_split(dataset.records, config)
+        parts = splits.draw_split(dataset.records, config, dataset.near_duplicates)
     run.mkdir(parents=True, exist_ok=True)
     splits.write_split(run / "split.csv", dataset.records, parts)
+    splits.write_joined(run / "near_duplicates.csv", dataset.records, pairs)
     write_json(run / "data.json", {**dataset.info, "folder": str(dataset.folder.absolute())})
-    write_json(run / "versions.json", _versions())
+    write_json(run / "versions.json", versions())
     # Last, because its presence is what makes the folder a run.
     write_whole(run / "config.json", config_file.to_json(config).encode())
     return parts
-
-
-def _versions() -> dict[str, str]:
-    packages = ("thyrojax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-    devices = jax.local_devices()
-    return {
-        "python": platform.python_version(),
-        **{name: metadata.version(name) for name in packages},
-        "devices": f"{len(devices)} {devices[0].device_kind}",
-    }
 
 
 def _check_same(config: Config, dataset: Dataset, run: Path) -> None:
@@ -83,6 +83,23 @@ def _check_same(config: Config, dataset: Dataset, run: Path) -> None:
             f"{run / 'data.json'}: found data with fingerprint {info['fingerprint'][:12]}..., "
             f"now {dataset.fingerprint[:12]}..., expected the same data to go on with this run"
         )
+    if info["label_names"] != dataset.info["label_names"]:
+        raise ConfigError(
+            f"{run / 'data.json'}: found label_names {info['label_names']}, now "
+            f"{dataset.info['label_names']}, expected the same to go on with this run"
+        )
+
+
+def check_processes(state: TrainState) -> None:
+    """That all processes start from the same state, with the same packages.
+
+    Raises:
+      RunError: they do not.
+    """
+    if processes.several():
+        found = {name: metadata.version(name) for name in ("thyrojax", "jax", "jaxlib")}
+        step = int(state.step)
+        processes.check_same({**found, f"state at step {step}": state_digest(leaf_digests(state))})
 
 
 def starting_state(
@@ -90,25 +107,28 @@ def starting_state(
     optimizer: optax.GradientTransformation,
     run: Path,
     checkpoints: ocp.CheckpointManager,
+    of: dict[str, Any],
     say: Say,
-) -> TrainState:
-    """The first state, from the first of these that there is:
+) -> tuple[TrainState, dict[str, list[float]]]:
+    """The first state, and its `checkpoint.Restored.since_line`, from the first that there is of:
 
-    1. the run's own latest checkpoint,
+    1. the run's own latest checkpoint that is whole,
     2. the weights that the configuration names, with new heads,
     3. random weights: asked for with "none", or because a tag could not be fetched (said so).
 
     Raises:
       WeightsError: a weight file is not what it should be.
-      RunError: the checkpoint is damaged.
+      RunError: every checkpoint is damaged.
+      ConfigError: the checkpoint is not of `of`, the run's `checkpoint.identity`.
     """
-    latest = checkpoints.latest_step()
-    if latest is not None:
-        say(f"resuming {run} from step {latest}")
-        return checkpoint.restore(checkpoints, abstract_state(config, optimizer), latest)
+    found = checkpoint.restore_last_good(checkpoints, abstract_state(config, optimizer), of, say)
+    if found is not None:
+        say(f"resuming {run} from step {int(found.state.step)}")
+        return found.state, found.since_line
     variables, origin = _variables(config, say)
-    write_json(run / "weights.json", origin)
-    return create_state(variables, optimizer, config)
+    if processes.is_first():
+        write_json(run / "weights.json", origin)
+    return create_state(variables, optimizer, config), {}
 
 
 def abstract_state(config: Config, optimizer: optax.GradientTransformation) -> TrainState:

@@ -42,6 +42,9 @@ def make_model(config: Config, axis_name: str | None = None) -> InceptionV3:
         bn_epsilon=config.bn_epsilon,
         dtype=jnp.dtype(config.dtype),
         axis_name=axis_name,
+        pointwise=config.pointwise,
+        stem_on_depth=config.stem_on_depth,
+        merge_branches=config.merge_branches,
     )
 
 
@@ -71,7 +74,7 @@ def create_state(
         step=jnp.zeros((), jnp.int32),
         params=params,
         batch_stats=batch_stats,
-        opt_state=optimizer.init(params),
+        opt_state=jax.jit(optimizer.init)(params),  # else one program for each shape
         ema=jax.tree.map(jnp.array, {"params": params, "batch_stats": batch_stats})
         if config.ema
         else {},

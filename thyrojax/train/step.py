@@ -14,8 +14,9 @@ import numpy as np
 import optax
 
 from thyrojax.config import Config
-from thyrojax.model import normalise
-from thyrojax.shapes import Array, Float, Int, Num, PyTree
+from thyrojax.model import fold_batch_norm, normalise
+from thyrojax.shapes import Array, Float, Num, PyTree
+from thyrojax.train.loss import batch_loss
 from thyrojax.train.state import AXIS, TrainState, make_model
 
 Metrics = dict[str, jax.Array]
@@ -29,18 +30,6 @@ def network_input(
     return images if config.grey else jnp.repeat(images, 3, axis=-1)
 
 
-def cross_entropy(
-    logits: Float[Array, "batch classes"],
-    labels: Int[Array, " batch"],
-    class_weights: Float[np.ndarray, " classes"],
-    label_smoothing: float,
-) -> Float[Array, ""]:
-    """Softmax cross-entropy, each example weighted by its class, averaged over the batch."""
-    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), label_smoothing)
-    losses = optax.softmax_cross_entropy(logits, targets)
-    return jnp.mean(losses * jnp.asarray(class_weights)[labels])
-
-
 def make_train_step(
     config: Config,
     optimizer: optax.GradientTransformation,
@@ -49,10 +38,10 @@ def make_train_step(
 ) -> Callable[[TrainState, dict[str, Any]], tuple[TrainState, Metrics]]:
     """The per-device step: (state, batch) to (state, metrics).
 
-    A batch has `image` [b, size, size, 1] in 0..255 and `label` [b]; metrics are `loss`, `accuracy`
-    and `gradient_norm`. Under `axis_name` the gradient is `pmean(grad(loss))` and BatchNorm
-    statistics are those of the whole batch, so any number of devices computes the same step. With
-    None it is the step of one device.
+    A batch has `image` [b, size, size, 1] in 0..255, `label` [b] and, where rows are mixed,
+    `target` [b], the share of malignant; metrics are `loss`, `accuracy` and `gradient_norm`. Under
+    `axis_name` the gradient is `pmean(grad(loss))` and BatchNorm statistics are those of the whole
+    batch, so any number of devices computes the same step. With None it is the step of one device.
     """
     model = make_model(config, axis_name)
 
@@ -62,6 +51,7 @@ def make_train_step(
     def train_step(state: TrainState, batch: dict[str, Any]) -> tuple[TrainState, Metrics]:
         # The same key on every device: what differs by example (dropout) slices a global mask.
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+        targets = batch.get("target", batch["label"])
 
         def loss_of(params: PyTree) -> tuple[jax.Array, tuple[PyTree, jax.Array]]:
             ends: Any
@@ -73,13 +63,7 @@ def make_train_step(
                 rngs={"dropout": key},
                 mutable=["batch_stats"],
             )
-            loss = cross_entropy(
-                ends["logits"], batch["label"], class_weights, config.label_smoothing
-            )
-            if config.aux_head:
-                loss += config.aux_weight * cross_entropy(
-                    ends["aux_logits"], batch["label"], class_weights, config.label_smoothing
-                )
+            loss = batch_loss(ends, targets, class_weights, config)
             right = jnp.argmax(ends["logits"], -1) == batch["label"]
             return loss, (updated["batch_stats"], jnp.mean(right.astype(jnp.float32)))
 
@@ -109,12 +93,17 @@ def make_train_step(
 def make_score_step(
     config: Config,
 ) -> Callable[[dict[str, PyTree], Num[Array, "batch size size 1"]], Float[Array, " batch"]]:
-    """The per-device scoring step: (variables, crops in 0..255) to probabilities of malignant."""
-    model = make_model(config)
+    """The per-device scoring step: (variables, crops in 0..255) to probabilities of malignant.
+
+    Where `config.fold_bn` says so, it folds BatchNorm into the convolutions first.
+    """
+    model = make_model(config).clone(folded=config.fold_bn)
 
     def score_step(
         variables: dict[str, PyTree], images: Num[Array, "batch size size 1"]
     ) -> Float[Array, " batch"]:
+        if config.fold_bn:
+            variables = fold_batch_norm(variables, config.bn_epsilon)
         ends: Any = model.apply(variables, network_input(images, config))
         return jax.nn.softmax(ends["logits"])[:, 1]
 

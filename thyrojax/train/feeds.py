@@ -1,0 +1,205 @@
+"""Training and scoring over either feed, behind one pair of functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from thyrojax import processes
+from thyrojax.config import Config
+from thyrojax.data import resident, resident_frames, stream
+from thyrojax.data.dataset import Dataset
+from thyrojax.data.draws import margin_of
+from thyrojax.shapes import Float, Int, PyTree
+from thyrojax.train.crop_sheet import Crops
+from thyrojax.train.mapping import Mapping, map_over_devices
+from thyrojax.train.scoring import of_all_processes, score_rows
+from thyrojax.train.state import AXIS
+
+Metrics = dict[str, Any]  # name -> values of one step, or of several, as they lie on the devices
+
+
+class Feeding(NamedTuple):
+    """A run's steps with their data.
+
+    `advance(state, step, count)` takes steps step, step + 1, ... (from 0), `count` of them, donates
+    the state and waits for nothing; its metrics are for `Mapping.get`. `score(variables)` gives the
+    probability of malignant of every validation record, in order. `look(step)` gives the first
+    `log_images` crops of a step, counted from 0, or fewer; all processes call it together.
+    `bad_records()` are those found unreadable and skipped since the last call: (step from 1, or 0
+    where it was before the first, image_id, reason). `summary` is one line.
+    """
+
+    advance: Callable[[PyTree, int, int], tuple[PyTree, list[Metrics]]]
+    score: Callable[[PyTree], Float[np.ndarray, " n"]]
+    look: Callable[[int], Crops]
+    bad_records: Callable[[], list[tuple[int, str, str]]]
+    summary: str
+
+
+def stream_feeding(
+    config: Config,
+    mapping: Mapping,
+    dataset: Dataset,
+    train_rows: Int[np.ndarray, " train"],
+    validation_rows: Int[np.ndarray, " validation"],
+    first_step: int,
+) -> Feeding:
+    """Batches cut on the host, ahead of the steps. Errors are those of `stream.TrainFeed`."""
+    feed = stream.TrainFeed(dataset, train_rows, config)
+    batches = feed.batches(config.seed, first_step, mapping.rows)
+    told = 0
+
+    def advance(state: PyTree, step: int, count: int) -> tuple[PyTree, list[Metrics]]:
+        pending = []
+        for _ in range(count):
+            batch = next(batches)
+            used: dict[str, Any] = {
+                name: batch[name] for name in ("image", "label", "target") if name in batch
+            }
+            state, metrics = mapping.train(state, used)
+            pending.append(metrics)
+        return state, pending
+
+    def bad_records() -> list[tuple[int, str, str]]:
+        nonlocal told
+        new = feed.bad_records[told:]
+        told += len(new)
+        if config.on_bad_record == "skip":  # each process meets those of its rows
+            new = sorted(tuple(one) for of_one in processes.gathered(new) for one in of_one)
+        # The feed counts from 0, the log says how many steps were taken.
+        return [(step + 1, image_id, reason) for step, image_id, reason in new]
+
+    return Feeding(
+        advance,
+        lambda variables: score_rows(
+            mapping, variables, dataset, validation_rows, config, config.margin_eval
+        ),
+        lambda step: _crops(feed.batch(config.seed, step, slice(config.log_images))),
+        bad_records,
+        f"stream feed: at most {feed.memory_bound(mapping.rows) / 1e6:,.0f} MB on the host",
+    )
+
+
+def resident_feeding(
+    config: Config,
+    mapping: Mapping,
+    dataset: Dataset,
+    train_rows: Int[np.ndarray, " train"],
+    validation_rows: Int[np.ndarray, " validation"],
+    train_step: Callable[..., Any],
+    score_step: Callable[..., Any],
+) -> Feeding:
+    """Frames on the devices, crops cut by the step. Errors are those of `resident_frames.load`.
+
+    `steps_per_dispatch` steps run without a word from the host; what is left before a log line is
+    taken one by one, so that there are two programs and not one for each number of steps.
+    """
+    everything = np.concatenate([train_rows, validation_rows]).astype(np.int32)
+    held = resident_frames.load(
+        dataset, everything, config, AXIS, mapping.devices, count=len(train_rows)
+    )
+    of = (config, AXIS, held.n_devices, held.sharded)
+    make = resident.make_batch(config, len(train_rows), *of[1:])
+    crops = resident.make_crops(*of)
+
+    programs = {
+        count: map_over_devices(
+            config.mapping,
+            scanned_steps(train_step, make, count),
+            ("state", "rows", "all"),
+            ("state", "all"),
+            mapping.devices,
+            donate=True,
+        )
+        for count in sorted({1, config.steps_per_dispatch})
+    }
+    scored = map_over_devices(
+        config.mapping,
+        lambda variables, frames, place, margin: score_step(
+            variables, crops(frames, place, margin)
+        ),
+        ("state", "rows", "rows", "rows"),
+        ("rows",),
+        mapping.devices,
+    )
+    some = map_over_devices(
+        config.mapping,
+        lambda frames, step: jax.tree.map(lambda x: x[: config.log_images], make(frames, step)),
+        ("rows", "all"),
+        ("rows",),
+        mapping.devices,
+    )
+    margins = [margin_of(dataset.records[i], config.margin_eval, config) for i in validation_rows]
+
+    def advance(state: PyTree, step: int, count: int) -> tuple[PyTree, list[Metrics]]:
+        pending = []
+        while count:
+            taken = config.steps_per_dispatch if count >= config.steps_per_dispatch else 1
+            state, metrics = programs[taken](state, held.frames, np.int32(step))
+            pending.append(metrics)
+            step, count = step + taken, count - taken
+        return state, pending
+
+    def score(variables: PyTree) -> Float[np.ndarray, " validation"]:
+        size, rows = config.batch_size, mapping.rows
+        scores, own = np.full(len(validation_rows), np.nan), np.zeros(len(validation_rows), bool)
+        for start in range(0, len(validation_rows), size):
+            place = np.arange(start, min(start + size, len(validation_rows)))
+            padded = np.resize(place, size)[rows]  # the last batch repeats its first rows
+            found = scored(
+                variables,
+                held.frames,
+                mapping.split(np.int32(len(train_rows)) + padded.astype(np.int32)),
+                mapping.split(np.asarray(margins, np.int32)[padded]),
+            )
+            mine = place[rows]
+            scores[mine], own[mine] = mapping.unsplit(found)[: len(mine)], True
+        return of_all_processes(scores, own)
+
+    skipped = [(0, dataset.records[place].image_id, reason) for place, reason in held.bad]
+
+    def bad_records() -> list[tuple[int, str, str]]:
+        new = skipped.copy()
+        skipped.clear()
+        return new
+
+    def look(step: int) -> Crops:
+        batch = some(held.frames, np.int32(step))
+        # The first device's rows, which are the first of the batch; no others are fetched.
+        first = {name: np.asarray(x.addressable_shards[0].data) for name, x in batch.items()}
+        size = config.input_size
+        image = first.pop("image").reshape(-1, size, size, 1)
+        return _crops({"image": image, **{name: x.reshape(-1) for name, x in first.items()}})
+
+    return Feeding(advance, score, look, bad_records, f"resident feed: {held.summary}")
+
+
+def _crops(batch: dict[str, np.ndarray]) -> Crops:
+    target = batch.get("target", batch["label"]).astype(np.float32)
+    return Crops(batch["image"], batch["label"], target, batch["margin"])
+
+
+def scanned_steps(
+    train_step: Callable[..., Any], make_batch: Callable[..., Any], count: int
+) -> Callable[[PyTree, PyTree, Any], tuple[PyTree, Metrics]]:
+    """The per-device function (state, frames, first step) to `count` steps of training.
+
+    `make_batch` is of `resident.make_batch`. Of several steps, the metrics have an axis of steps.
+    """
+
+    def one(state: PyTree, step: Any, frames: PyTree) -> tuple[PyTree, Metrics]:
+        return train_step(state, make_batch(frames, step))
+
+    def steps(state: PyTree, frames: PyTree, first: Any) -> tuple[PyTree, Metrics]:
+        if count == 1:
+            return one(state, first, frames)
+        numbers = first + jnp.arange(count, dtype=jnp.int32)
+        return lax.scan(lambda state, step: one(state, step, frames), state, numbers)
+
+    return steps

@@ -1,0 +1,164 @@
+"""Kills a training at random moments until it is through, and compares it with an undisturbed one.
+
+Of five kills two are in a save, two anywhere from the first save on, one before it. Prints a line
+for each start: how long it ran, what lay in checkpoints/ then, and where it had begun. The end
+is bitwise the same where `thyrojax digest` and metrics.jsonl are. Exit status 0 if so, 1 if not.
+
+    python tools/kill_test.py --kills 25 --workdir /tmp/kills
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PRESET = """from thyrojax.config import Config
+
+config = Config(
+    input_size=75, depth_multiplier=0.05, weights="none", batch_size=8, steps={steps}, log_every=2,
+    eval_every=0.01, lr=1e-3, trunk_lr_scale=1.0, ema=0.5, dropout=0.5, aux_head=True, gain=0.2,
+)
+"""
+LONGEST = 600.0  # seconds that one start may take
+
+
+@dataclass
+class Attempt:
+    """One start of the training."""
+
+    seconds: float
+    first_save: float  # seconds until one began; 0 where none did
+    finished: bool
+    began: str  # "from step 3", "anew", or that it did not come so far
+
+
+class Training:
+    """A training command, started again and again on one run folder."""
+
+    def __init__(self, preset: Path, data: Path, run: Path) -> None:
+        self.run = run
+        self._command = [
+            *_thyrojax("train"),
+            str(preset),
+            "--data",
+            str(data),
+            "--workdir",
+            str(run),
+        ]
+
+    def start(self, kill_after: float | None = None, of_save: bool = False) -> Attempt:
+        """Trains to the end, or to a kill: so many seconds after the start, or the first save's."""
+        output = self.run.with_suffix(".stderr")
+        began, first_save = time.monotonic(), 0.0
+        with output.open("w") as file:
+            process = subprocess.Popen(
+                self._command, stdout=subprocess.DEVNULL, stderr=file, env=_environment()
+            )
+            while process.poll() is None:
+                now = time.monotonic() - began
+                if not first_save and "validation AUC" in output.read_text():  # a save has begun
+                    first_save = now
+                since = now if not of_save else now - first_save if first_save else -1.0
+                if now > LONGEST or (kill_after is not None and since >= kill_after):
+                    process.kill()
+                    process.wait()
+                time.sleep(0.005)
+        said = output.read_text()
+        if process.returncode not in (0, -9):
+            raise SystemExit(f"the training ended with {process.returncode}:\n{said}")
+        resumed = re.search(r"resuming .* (from step \d+)", said)
+        fresh = "anew" if "starting from" in said else "killed before it began"
+        return Attempt(
+            time.monotonic() - began,
+            first_save,
+            process.returncode == 0,
+            resumed.group(1) if resumed else fresh,
+        )
+
+    def unfinished_saves(self) -> list[str]:
+        """Names of the steps whose save is under way, or was cut off."""
+        return [path.name for path in (self.run / "checkpoints").glob("*tmp*")]
+
+    def steps(self) -> list[int]:
+        """Steps of the checkpoints that are whole."""
+        names = [path.name for path in (self.run / "checkpoints").glob("*")]
+        return sorted(int(name) for name in names if name.isdecimal())
+
+    def digest(self) -> str:
+        """What `thyrojax digest` prints."""
+        command = [*_thyrojax("digest"), str(self.run)]
+        done = subprocess.run(command, env=_environment(), capture_output=True, text=True)
+        return done.stdout.strip() or done.stderr.strip()
+
+
+def _thyrojax(command: str) -> list[str]:
+    return [sys.executable, "-m", "thyrojax.cli", command]
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def main() -> int:
+    """Runs the test; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workdir", type=Path, required=True, help="a new folder")
+    parser.add_argument("--data", type=Path, help="a built set; default: a small phantom")
+    parser.add_argument("--kills", type=int, default=25)
+    parser.add_argument("--steps", type=int, default=8, help="of the run, each with a checkpoint")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    args = parser.parse_args()
+    args.workdir.mkdir(parents=True)
+    preset = args.workdir / "preset.py"
+    preset.write_text(PRESET.format(steps=args.steps))
+    data = args.data or args.workdir / "phantom"
+    if args.data is None:
+        build = [*_thyrojax("data"), "build", "phantom", "--patients", "40", "--out", str(data)]
+        subprocess.run(build, check=True, env=_environment(), stdout=subprocess.DEVNULL)
+
+    whole = Training(preset, data, args.workdir / "whole")
+    undisturbed = whole.start()
+    print(f"undisturbed: {undisturbed.seconds:.1f} s, digest {whole.digest()}", flush=True)
+
+    moments = random.Random(args.seed)
+    broken = Training(preset, data, args.workdir / "broken")
+    print("kill        at s  checkpoints/ at the end of this start                 it began")
+    steps_take = undisturbed.seconds - undisturbed.first_save
+    # Half of them, so that most kills come before the end on a machine that others use too.
+    longest = {"save": 0.5, "steps": steps_take / 2, "start": undisturbed.first_save}
+    kills, same = 0, True
+    while True:
+        done = kills == args.kills
+        kind = "end" if done else ("save", "steps", "save", "steps", "start")[kills % 5]
+        after = None if done else moments.uniform(0.0, longest[kind])
+        attempt = broken.start(after, of_save=kind in ("save", "steps"))
+        kills += not attempt.finished
+        number = "end" if attempt.finished else f"{kills} {kind}"
+        held = f"steps {broken.steps()}, unfinished {broken.unfinished_saves()}"
+        print(f"{number:9s}{attempt.seconds:7.1f}  {held:52s}  {attempt.began}", flush=True)
+        if attempt.finished:
+            same &= _equal(broken, whole)
+            if done:
+                return 0 if same else 1
+            shutil.rmtree(broken.run)  # through before the last kill: once more
+
+
+def _equal(broken: Training, whole: Training) -> bool:
+    names = ("metrics.jsonl", "split.csv", "config.json")
+    lines = all((broken.run / x).read_bytes() == (whole.run / x).read_bytes() for x in names)
+    digest = broken.digest()
+    print(f"digest {digest}; metrics.jsonl {'equal' if lines else 'DIFFERENT'}", flush=True)
+    return lines and digest == whole.digest() and " step " in digest
+
+
+if __name__ == "__main__":
+    sys.exit(main())
