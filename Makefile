@@ -8,10 +8,11 @@ PHANTOM := data/phantom/data.json
 demo: $(READY) $(PHANTOM)
 	$(BIN)/thyrojax train quickstart --data data/phantom --workdir runs/demo
 	$(BIN)/thyrojax evaluate runs/demo --split test --margin 50
+	$(BIN)/thyrojax explain runs/demo
 	$(BIN)/thyrojax report runs/demo
 
 test: $(READY)
-	$(BIN)/python -m pytest --jaxtyping-packages=thyrojax,beartype.beartype
+	$(BIN)/python -m pytest -n 2 --dist loadfile --jaxtyping-packages=thyrojax,beartype.beartype
 
 check: $(READY)
 	$(BIN)/ruff format --check .

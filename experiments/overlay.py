@@ -54,7 +54,8 @@ def pooled_areas(dataset: Dataset, config: Config) -> str:
     for seed in range(DRAWS):
         scores = np.zeros(len(labels))
         for fold in range(config.folds):
-            parts = splits.draw_split(dataset.records, replace(config, seed=seed, fold=fold))
+            drawn = replace(config, seed=seed, fold=fold)
+            parts = splits.draw_split(dataset.records, drawn, dataset.near_duplicates)
             known = np.concatenate([parts["train"], parts["validation"]])
             regression = fit_regression(features[known], labels[known])
             scores[parts["test"]] = regression.predict_proba(features[parts["test"]])[:, 1]

@@ -91,7 +91,7 @@ def run_fold(arm: str, config: Config, data: Path, workdir: Path) -> None:
 
 def frozen_predictions(dataset: Dataset, config: Config) -> Predictions:
     """Scores of a fold's test part by a regression on the features of its training part."""
-    parts = splits.draw_split(dataset.records, config)
+    parts = splits.draw_split(dataset.records, config, dataset.near_duplicates)
     labels = np.asarray([record.label for record in dataset.records])
     regression = fit_regression(
         evaluation_features(dataset, parts["train"], config), labels[parts["train"]]

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
+import subprocess
+import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -28,6 +33,42 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"no real data at {SHARED}")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def peer_python() -> Callable[[Path, str], Path]:
+    """A function of (folder, name): a Python with what requirements-NAME.txt there pins.
+
+    For what is too heavy for the development environment, or does not agree with it. Each has a
+    virtual environment of its own, made at first need in the user's cache folder; the test is
+    skipped where that cannot be done. An interpreter named by THYROJAX_PEER_NAME is used instead.
+    """
+    return _peer_python
+
+
+def _peer_python(folder: Path, name: str) -> Path:
+    if given := os.environ.get(f"THYROJAX_PEER_{name.upper()}"):
+        return Path(given)
+    pins = [folder / f"requirements-{name}{end}.txt" for end in ("", "-nodeps")]
+    pins = [pin for pin in pins if pin.exists()]
+    # A stable Python, if there is one: heavy packages come to new ones last.
+    base_python = shutil.which("python3.11") or sys.executable
+    key = hashlib.sha256(b"".join(pin.read_bytes() for pin in pins)).hexdigest()[:12]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    environment = cache / "thyrojax" / "peers" / f"{name}-{key}"
+    python = environment / "bin" / "python"
+    if (environment / "ready").exists():
+        return python
+    subprocess.run([base_python, "-m", "venv", "--clear", environment], check=True)
+    for pin in pins:
+        options = ["--no-deps"] if pin.stem.endswith("-nodeps") else []
+        command = [python, "-m", "pip", "install", "--quiet", *options, "-r", pin]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+        if done.returncode:
+            lines = done.stderr.strip().splitlines() or ["no reason given"]
+            pytest.skip(f"{pin.name} cannot be installed here: {lines[-1]}")
+    (environment / "ready").touch()
+    return python
 
 
 @pytest.fixture(scope="session")

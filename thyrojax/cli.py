@@ -1,6 +1,7 @@
 """The `thyrojax` command: parses and prints, decides nothing.
 
-Exit status 0; 2 for bad input, told in one line on stderr; 1 for a fault of ours.
+Exit status 0; 2 for bad input, told in one line on stderr; 1 for a fault of ours; 143 for a
+training that SIGTERM stopped, and that the next start goes on with.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from thyrojax.cli_analyse import add_analyse, summary_lines
+from thyrojax.cli_data import add_data
+from thyrojax.cli_explain import add_explain
+from thyrojax.cli_runs import add_runs
 from thyrojax.cli_weights import add_weights
-from thyrojax.data.sources import SOURCES
-from thyrojax.errors import ConfigError, ThyrojaxError
+from thyrojax.errors import ThyrojaxError
 from thyrojax.presets import fields_help, load_preset, override
-
-SOURCE_HELP = "csv FILE, ddti FOLDER, busbra FOLDER, or phantom (built in, no --from)"
 
 
 class Parser(argparse.ArgumentParser):
@@ -36,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if rest and args.run_command is not _train:
         args.parser.error(f"unknown arguments: {' '.join(rest)}")
     args.rest = rest
+    args.arguments = sys.argv[1:] if arguments is None else list(arguments)
     _quieten_libraries()
     try:
         args.run_command(args)
@@ -66,50 +69,6 @@ def _say(quiet: bool) -> Any:
     return (lambda line: None) if quiet else (lambda line: print(line, file=sys.stderr, flush=True))
 
 
-# ---- data
-
-
-def _source_options(args: argparse.Namespace) -> dict[str, int]:
-    """The phantom's own options, where they were given."""
-    given = {"n_patients": args.patients, "seed": args.seed}
-    options = {name: value for name, value in given.items() if value is not None}
-    if options and args.source != "phantom":
-        raise ConfigError(f"source {args.source}: found --patients or --seed, expected neither")
-    return options
-
-
-def _data_check(args: argparse.Namespace) -> None:
-    from thyrojax.data import check
-    from thyrojax.errors import DataFaults
-
-    try:
-        data, table = check.check_source(args.source, args.from_path, **_source_options(args))
-    except DataFaults as faults:
-        if args.csv:
-            check.write_csv(faults, args.csv)
-        raise
-    if args.csv:
-        check.write_csv(data, args.csv)
-    print(table)
-
-
-def _data_build(args: argparse.Namespace) -> None:
-    from thyrojax.data.builder import build
-    from thyrojax.data.sources import read_source, source_kind
-
-    mask = source_kind(args.source).mask_overlay if args.mask is None else args.mask
-    data = read_source(args.source, args.from_path, **_source_options(args))
-    build(
-        data,
-        args.out,
-        mask,
-        overwrite=args.overwrite,
-        progress=not args.quiet and sys.stderr.isatty(),
-    )
-    patients = len({nodule.patient_id for nodule in data.nodules})
-    print(f"{args.out}: {len(data.nodules)} nodules of {patients} patients")
-
-
 # ---- training and use
 
 
@@ -119,25 +78,35 @@ def _train(args: argparse.Namespace) -> None:
     config = override(load_preset(args.preset), args.rest, args.parser.prog)
     if args.weights is not None:
         config = dataclasses.replace(config, weights=args.weights)
+    from thyrojax.processes import is_first
+    from thyrojax.train import distributed
     from thyrojax.train.loop import train
 
-    train(config, args.data, args.workdir, quiet=args.quiet, say=_say(args.quiet))
-    print(args.workdir)
+    together = distributed.Processes(
+        args.coordinator,
+        args.num_processes,
+        args.process_id,
+        args.distributed,
+        args.connect_seconds,
+        args.heartbeat_seconds,
+    )
+    with distributed.joined(together):
+        finished = train(config, args.data, args.workdir, quiet=args.quiet, say=_say(args.quiet))
+        if is_first():
+            print(args.workdir)
+    if not finished:
+        from thyrojax.train.stopping import STOPPED_STATUS
+
+        sys.exit(STOPPED_STATUS)
 
 
 def _evaluate(args: argparse.Namespace) -> None:
     from thyrojax.evaluate import evaluate
 
-    figures = evaluate(args.run, args.data, args.split, args.margin, args.checkpoint)
+    figures = evaluate(args.run, args.data, args.split, args.margin, args.checkpoint, args.margins)
     print(f"{figures['split']}: {figures['n']} nodules of {figures['n_patients']} patients")
-    for name in ("auc", "accuracy", "sensitivity", "specificity"):
-        value, interval = figures[name], figures[f"{name}_ci"]
-        if value is None:
-            print(f"{name:<12} -      {figures[f'{name}_reason']}")
-        else:
-            limits = f"(95 % CI {interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
-            print(f"{name:<12} {value:.3f}  {limits}")
-    print(f"cutoff       {figures['cutoff']:.4f} (from {figures['cutoff_from']})")
+    for line in summary_lines(figures):
+        print(line)
 
 
 def _report(args: argparse.Namespace) -> None:
@@ -149,7 +118,7 @@ def _report(args: argparse.Namespace) -> None:
 def _predict(args: argparse.Namespace) -> None:
     from thyrojax.evaluate import predict
 
-    found = predict(args.run, args.image, tuple(args.box), args.checkpoint)
+    found = predict(args.run, args.image, tuple(args.box), args.checkpoint, args.pixel_spacing)
     if args.json:
         print(json.dumps(found))
         return
@@ -176,8 +145,11 @@ def _parser() -> Parser:
         epilog="example: thyrojax data build phantom --out data/phantom",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
-    _add_data(commands)
+    add_data(commands, _add, Parser)
     _add_learning(commands)
+    add_runs(commands, _add)
+    add_explain(commands, _add)
+    add_analyse(commands, _add)
     add_weights(commands, _add, Parser)
     return parser
 
@@ -198,46 +170,12 @@ def _add(
     return parser
 
 
-def _add_data(commands: Any) -> None:
-    data = commands.add_parser("data", help="look at and build datasets")
-    actions = data.add_subparsers(required=True, metavar="ACTION", parser_class=Parser)
-
-    check = _add(
-        actions,
-        "check",
-        _data_check,
-        "Count what a source holds and name all that it leaves out, or every fault.",
-        "thyrojax data check csv --from nodules.csv --csv left_out.csv",
-    )
-    build = _add(
-        actions,
-        "build",
-        _data_build,
-        "Write a source as a TFDS dataset.",
-        "thyrojax data build phantom --out data/phantom",
-    )
-    for parser in (check, build):
-        parser.add_argument("source", choices=SOURCES, metavar="SOURCE", help=SOURCE_HELP)
-        parser.add_argument("--from", dest="from_path", type=Path, metavar="PATH")
-        parser.add_argument("--patients", type=int, metavar="N", help="of the phantom")
-        parser.add_argument("--seed", type=int, metavar="N", help="of the phantom")
-    check.add_argument("--csv", type=Path, metavar="FILE", help="exclusions, or faults, as CSV")
-    build.add_argument("--out", type=Path, required=True, metavar="DIR")
-    build.add_argument("--overwrite", action="store_true", help="replace a built set")
-    build.add_argument(
-        "--mask-overlay",
-        dest="mask",
-        action=argparse.BooleanOptionalAction,
-        help="blank what lies outside the scan sector (default: for ddti)",
-    )
-
-
 def _add_learning(commands: Any) -> None:
     train = _add(
         commands,
         "train",
         _train,
-        "Train a run, or go on with it.",
+        "Train a run, or go on with it. SIGTERM saves and ends with status 143.",
         "thyrojax train quickstart --data data/phantom --workdir runs/demo --input-size 160\n\n"
         "fields of the configuration, each an option (defaults before the preset's):\n"
         + fields_help(),
@@ -246,6 +184,7 @@ def _add_learning(commands: Any) -> None:
     train.add_argument("--data", type=Path, required=True, metavar="DIR")
     train.add_argument("--workdir", type=Path, required=True, metavar="RUN")
     train.add_argument("--weights", metavar="TAG|FILE|none", help="where the trunk starts from")
+    _add_processes(train)
 
     evaluate = _add(
         commands,
@@ -256,7 +195,17 @@ def _add_learning(commands: Any) -> None:
     )
     evaluate.add_argument("--data", type=Path, metavar="DIR", help="default: the run's own")
     evaluate.add_argument("--split", default="test", metavar="PART", help="train, val or test")
-    evaluate.add_argument("--margin", type=int, metavar="PX", help="default: the run's own")
+    evaluate.add_argument(
+        "--margin", type=int, metavar="PX", help="in the run's unit; default: its own"
+    )
+    evaluate.add_argument(
+        "--margins",
+        type=int,
+        nargs="+",
+        default=(),
+        metavar="PX",
+        help="scores at these margins too: predictions/PART_marginPX.csv and val_marginPX.csv",
+    )
 
     predict = _add(
         commands,
@@ -285,6 +234,9 @@ def _add_learning(commands: Any) -> None:
         metavar=("X0", "Y0", "X1", "Y1"),
         help="pixels, half-open",
     )
+    predict.add_argument(
+        "--pixel-spacing", type=float, metavar="MM", help="mm per pixel, for margins in mm"
+    )
     predict.add_argument("--json", action="store_true", help="one JSON object")
 
     features = _add(
@@ -297,6 +249,26 @@ def _add_learning(commands: Any) -> None:
     features.add_argument("--weights", required=True, metavar="TAG|FILE")
     features.add_argument("--images", type=Path, nargs="+", required=True, metavar="IMAGE")
     features.add_argument("--out", type=Path, required=True, metavar="F.npz")
+
+
+def _add_processes(train: Parser) -> None:
+    several = train.add_argument_group("several processes (docs/scale.md)")
+    several.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0, in all of them")
+    several.add_argument("--num-processes", type=int, metavar="N")
+    several.add_argument("--process-id", type=int, metavar="I", help="0 to N - 1")
+    several.add_argument(
+        "--distributed", action="store_true", help="found by JAX: SLURM, Open MPI, GKE, Cloud TPU"
+    )
+    several.add_argument(
+        "--connect-seconds", type=int, default=300, metavar="S", help="for all to be there (300)"
+    )
+    several.add_argument(
+        "--heartbeat-seconds",
+        type=int,
+        default=100,
+        metavar="S",
+        help="all end when one has given no sign of life for so long (100)",
+    )
 
 
 if __name__ == "__main__":

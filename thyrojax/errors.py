@@ -41,7 +41,16 @@ class Fault:
 
     def __str__(self) -> str:
         place = f"{self.file}, {self.row}" if self.row else self.file
-        return f"{place}: found {self.found}, expected {self.expected}"
+        return f"{one_line(place)}: found {one_line(self.found)}, expected {self.expected}"
+
+
+def one_line(text: str, longest: int = 400) -> str:
+    """A text from a file as it can be shown: line ends and control characters as escapes, of a
+    long one the beginning and the end."""
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    half = longest // 2
+    return text if len(text) <= longest else f"{text[:half]}...{text[-half:]}"
 
 
 class DataFaults(DataError):

@@ -1,67 +1,42 @@
-"""Runs a trained network: over a part of its data, on one image, or for its pooled features."""
+"""Runs a trained network: over a part of its data, at several margins, or on one image."""
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import numpy as np
 
-from thyrojax import config as config_file
 from thyrojax.analysis.cutoff import Cutoff, youden_cutoff
 from thyrojax.analysis.operating_point import summarise, write_metrics
 from thyrojax.analysis.predictions import Predictions, write_predictions
-from thyrojax.config import Config
 from thyrojax.data import splits
-from thyrojax.data.crop import Window, crop_opencv, window
-from thyrojax.data.dataset import Dataset, Record, open_dataset
+from thyrojax.data.crop import crop_opencv, margin_pixels, window
+from thyrojax.data.dataset import Dataset
 from thyrojax.data.records import Box, box_fault, load_image
-from thyrojax.errors import ConfigError, DataError, RunError
-from thyrojax.files import write_json, write_whole
-from thyrojax.shapes import Float, Int, PyTree, UInt8
-from thyrojax.train import checkpoint
-from thyrojax.train.mapping import Mapping, make_mapping
-from thyrojax.train.schedule import make_optimizer
+from thyrojax.errors import ConfigError, DataError
+from thyrojax.files import write_json
+from thyrojax.gallery import make_gallery, write_gallery
+from thyrojax.shapes import Float, Int
 from thyrojax.train.scoring import score_rows
-from thyrojax.train.start import abstract_state
-from thyrojax.train.state import evaluation_variables
-from thyrojax.train.step import make_score_step, make_train_step
+from thyrojax.train.step import make_score_step
+from thyrojax.trained_run import (
+    TrainedRun,
+    Which,
+    label_names,
+    open_run_data,
+    open_trained,
+    part_names,
+    run_cutoff,
+    scoring_mapping,
+)
 
-Which = Literal["best", "latest"]
-PARTS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
-
-
-@dataclass(frozen=True)
-class TrainedRun:
-    """A run folder with the variables of one of its checkpoints."""
-
-    folder: Path
-    config: Config
-    step: int
-    variables: PyTree  # one copy, on the first device
-
-
-def open_trained(run: Path, which: Which = "best") -> TrainedRun:
-    """Opens a run and restores its best (by validation AUC) or latest checkpoint.
-
-    Raises:
-      RunError: not a run folder, no checkpoint, or a damaged one.
-      ConfigError: config.json is damaged.
-    """
-    if not (run / "config.json").is_file():
-        raise RunError(f"{run}: found no config.json, expected a folder made by `thyrojax train`")
-    config = config_file.from_json(run / "config.json")
-    if not (run / "checkpoints").is_dir():
-        raise RunError(f"{run / 'checkpoints'}: found no such folder, expected a trained run")
-    checkpoints = checkpoint.open_checkpoints(run, read_only=True)
-    step = checkpoint.choose_step(checkpoints, run, which)
-    state = checkpoint.restore(checkpoints, abstract_state(config, make_optimizer(config, 1)), step)
-    checkpoints.close()
-    return TrainedRun(run, config, step, evaluation_variables(state))
+__all__ = ["TrainedRun", "evaluate", "open_trained", "predict", "predictions_table"]
 
 
 def evaluate(
@@ -70,17 +45,24 @@ def evaluate(
     part: str = "test",
     margin: int | None = None,
     which: Which = "best",
+    margins: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Scores a part of a run's data and measures it.
 
     Writes RUN/predictions/PART.csv (PART: train, val or test) and the figures: RUN/metrics.json for
     the test part, RUN/metrics_PART.json for another. The cutoff is Youden's on the validation part,
-    which is scored too; where that is the part reported, the cutoff is 0.5.
+    which is scored too; where that is the part reported, the cutoff is 0.5. Of the test part also
+    what the report shows: examples.json, crop_shapes.json and examples/ (`gallery`).
+
+    With `margins`, RUN/predictions/PART_marginM.csv and val_marginM.csv for each, and
+    RUN/predictions/margins.json: `step`, and for each part the margins there are. Files of other
+    checkpoints go.
 
     Args:
       data: the built set; by default the one that the run was trained on.
       part: "train", "val" or "test".
       margin: pixels; by default the configuration's `margin_eval`.
+      margins: pixels; scored beside, without a say in the figures.
 
     Returns:
       The figures, as `analysis.operating_point.summarise` gives them.
@@ -88,30 +70,31 @@ def evaluate(
     Raises:
       RunError, ConfigError, DataError: the run, an option or the data cannot be used.
     """
-    if part not in PARTS:
-        raise ConfigError(f"split: found {part!r}, expected train, val or test")
-    if margin is not None and margin < 0:
-        raise ConfigError(f"margin: found {margin}, expected a whole number of pixels >= 0")
+    part, part_in_split = part_names(part)
+    for name, given in (("margin", [] if margin is None else [margin]), ("margins", margins)):
+        if any(value < 0 for value in given):
+            raise ConfigError(f"{name}: found {min(given)}, expected a whole number of pixels >= 0")
     trained = open_trained(run, which)
     config = trained.config
     margin = config.margin_eval if margin is None else margin
-    dataset = _open_run_data(run, data, config)
-    parts = splits.read_split(run / "split.csv", dataset.records)
+    dataset = open_run_data(run, data, config)
+    pairs = splits.alike(dataset.near_duplicates, config.near_duplicates)
+    parts = splits.read_split(run / "split.csv", dataset.records, pairs)
     mapping = scoring_mapping(config)
     variables = mapping.put(trained.variables)
 
-    def score(name: str) -> Predictions:
-        rows = parts[PARTS[name]]
-        scores = score_rows(mapping, variables, dataset, rows, config, margin)
-        return predictions_table(dataset, rows, scores, PARTS[name], margin)
+    def score(name: str, at: int) -> Predictions:
+        in_split = part_names(name)[1]
+        rows = parts[in_split]
+        scores = score_rows(mapping, variables, dataset, rows, config, at)
+        return predictions_table(dataset, rows, scores, in_split, at)
 
-    part = "val" if part == "validation" else part
-    predictions = score(part)
+    scored = {(name, margin): score(name, margin) for name in dict.fromkeys(("val", part))}
     cutoff = Cutoff(0.5, "0.5, fixed")
     if part != "val":
-        validation = score("val")
-        write_predictions(run / "predictions" / "val.csv", validation)
+        validation = scored["val", margin]
         cutoff = Cutoff(youden_cutoff(validation.labels, validation.scores), "validation, Youden")
+    predictions = scored[part, margin]
     figures = {
         **summarise(
             predictions.labels,
@@ -120,43 +103,57 @@ def evaluate(
             cutoff.source,
             predictions.patient_ids,
         ),
-        "split": PARTS[part],
+        "split": part_in_split,
         "margin": margin,
         "step": trained.step,
     }
-    write_predictions(run / "predictions" / f"{part}.csv", predictions)
+    gallery = None
     if part == "test":
-        _write_examples(run, dataset, parts["test"], predictions.scores, config, margin)
+        gallery = make_gallery(
+            trained, dataset, parts["test"], predictions.scores, cutoff.value, margin
+        )
+    for name in dict.fromkeys(("val", part)):
+        for at in margins:
+            if (name, at) not in scored:
+                scored[name, at] = score(name, at)
+
+    for name in dict.fromkeys(("val", part)):
+        write_predictions(run / "predictions" / f"{name}.csv", scored[name, margin])
+    _write_margins(
+        run / "predictions",
+        trained.step,
+        {pair: table for pair, table in scored.items() if pair[1] in margins},
+    )
+    if gallery:
+        write_gallery(run, gallery)
     write_metrics(run / ("metrics.json" if part == "test" else f"metrics_{part}.json"), figures)
     return figures
 
 
-def scoring_mapping(config: Config) -> Mapping:
-    """A mapping for scoring, over as many devices as divide the run's batch."""
-    devices = jax.local_devices()
-    devices = devices[: math.gcd(len(devices), config.batch_size)]
-    ones = np.ones(2, np.float32)
-    train_step = make_train_step(config, make_optimizer(config, 1), ones)  # traced only when used
-    return make_mapping(
-        config.mapping, train_step, make_score_step(config), config.batch_size, devices
-    )
+def _write_margins(folder: Path, step: int, scored: dict[tuple[str, int], Predictions]) -> None:
+    """PART_marginM.csv for each (part, margin), and the list of all of this checkpoint.
 
-
-def _open_run_data(run: Path, data: Path | None, config: Config) -> Dataset:
+    What another checkpoint scored goes, whatever its part; so does what is not listed.
+    """
+    index = folder / "margins.json"
+    margins: dict[str, list[int]] = {}
     try:
-        info = json.loads((run / "data.json").read_text())
-        fingerprint, folder = info["fingerprint"], Path(info["folder"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(
-            f"{run / 'data.json'}: found {error!r}, expected what `thyrojax train` wrote"
-        ) from None
-    dataset = open_dataset(data or folder, cache_mb=config.cache_mb)
-    if dataset.fingerprint != fingerprint:
-        raise DataError(
-            f"{dataset.folder}: found data with fingerprint {dataset.fingerprint[:12]}..., "
-            f"expected {fingerprint[:12]}..., which the run was trained on"
-        )
-    return dataset
+        listed = json.loads(index.read_text())
+        if listed["step"] == step:
+            margins = {name: [*map(int, at)] for name, at in listed["margins"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass  # no list, or none of ours: nothing is known of such files
+    index.unlink(missing_ok=True)
+    for name, at in scored:
+        margins[name] = sorted({*margins.get(name, ()), at})
+    names = {f"{name}_margin{at}.csv" for name, values in margins.items() for at in values}
+    for path in folder.glob("*_margin*.csv"):
+        if re.fullmatch(r"(train|val|test)_margin\d+\.csv", path.name) and path.name not in names:
+            path.unlink()
+    for (name, at), predictions in scored.items():
+        write_predictions(folder / f"{name}_margin{at}.csv", predictions)
+    if margins:
+        write_json(index, {"step": step, "margins": margins})
 
 
 def predictions_table(
@@ -192,74 +189,27 @@ def predictions_table(
     )
 
 
-EXAMPLES_OF_EACH_KIND = 2
-
-
-def _write_examples(
-    run: Path,
-    dataset: Dataset,
-    rows: Int[np.ndarray, " n"],
-    scores: Float[np.ndarray, " n"],
-    config: Config,
-    margin: int,
-) -> None:
-    """RUN/examples.json and its images: of each class the surest right and the surest wrong."""
-    examples: list[dict[str, Any]] = []
-    for label in (0, 1):
-        of_class = [i for i, row in enumerate(rows) if dataset.records[row].label == label]
-        sure_right = sorted(of_class, key=lambda i: abs(label - scores[i]))
-        n = EXAMPLES_OF_EACH_KIND
-        for i in dict.fromkeys(sure_right[:n] + sure_right[n:][-n:]):
-            record, frame = dataset.records[rows[i]], dataset.frame(int(rows[i]))
-            cut = record_window(record, frame, config, margin)
-            crop = crop_opencv(frame, cut, config.input_size, config.border)
-            name = f"{len(examples):02d}"
-            write_whole(run / "examples" / f"{name}.png", _png(frame))
-            write_whole(run / "examples" / f"{name}_input.png", _png(crop.round().astype(np.uint8)))
-            examples.append(
-                {
-                    "image_id": record.image_id,
-                    "label": label,
-                    "score": float(scores[i]),
-                    "frame": f"examples/{name}.png",
-                    "box": list(record.box),
-                    "window": list(cut),
-                    "input": f"examples/{name}_input.png",
-                }
-            )
-    write_json(run / "examples.json", examples)
-
-
-def record_window(
-    record: Record, frame: UInt8[np.ndarray, "height width"], config: Config, margin: int
-) -> Window:
-    """The window of a record's nodule under a configuration's crop."""
-    height, width = frame.shape
-    return window(record.box, margin, config.crop_shape, config.border, height, width)
-
-
-def _png(image: UInt8[np.ndarray, "height width"]) -> bytes:
-    import cv2
-
-    return cv2.imencode(".png", image)[1].tobytes()
-
-
 def predict(
-    run: Path, image: Path, box: tuple[float, ...], which: Which = "best"
+    run: Path,
+    image: Path,
+    box: tuple[float, ...],
+    which: Which = "best",
+    pixel_spacing_mm: float | None = None,
 ) -> dict[str, Any]:
     """Score and call of one nodule.
 
     Args:
       image: an image file.
       box: x_min, y_min, x_max, y_max in pixels, half-open; fractions are rounded outward.
+      pixel_spacing_mm: of the image, mm per pixel; needed where the run's margins are in mm.
 
     Returns:
       `score`, `call` ("benign" or "malignant", or the data's own label names), `cutoff` and
       `cutoff_from` (0.5 where the run has not been evaluated), `window` [left, top, width, height],
-      `margin`, `step`.
+      `margin` (pixels), `step`.
 
     Raises:
-      DataError: the image cannot be read, or the box does not fit it.
+      DataError: the image cannot be read, the box does not fit it, or the spacing is lacking.
       RunError: the run cannot be used.
     """
     from thyrojax.data.records import box_outward
@@ -274,39 +224,23 @@ def predict(
         raise DataError(str(fault))
     trained = open_trained(run, which)
     config = trained.config
-    cut = window(whole, config.margin_eval, config.crop_shape, config.border, height, width)
+    if config.margin_unit == "mm" and (pixel_spacing_mm is None or not pixel_spacing_mm > 0.0):
+        raise DataError(
+            f"--pixel-spacing: found {pixel_spacing_mm}, expected mm per pixel > 0: this run's "
+            "margins are in mm"
+        )
+    margin = margin_pixels(config.margin_eval, config.margin_unit, pixel_spacing_mm)
+    cut = window(whole, margin, config.crop_shape, config.border, height, width)
     crop = crop_opencv(frame, cut, config.input_size, config.border)
     score = float(jax.jit(make_score_step(config))(trained.variables, crop[None, :, :, None])[0])
-    cutoff, cutoff_from = _run_cutoff(run)
+    cutoff, cutoff_from = run_cutoff(run)
     return {
         "image": str(image),
         "score": score,
-        "call": _label_names(run)[int(score >= cutoff)],
+        "call": label_names(run)[int(score >= cutoff)],
         "cutoff": cutoff,
         "cutoff_from": cutoff_from,
         "window": list(cut),
-        "margin": config.margin_eval,
+        "margin": margin,
         "step": trained.step,
     }
-
-
-def _run_cutoff(run: Path) -> tuple[float, str]:
-    path = run / "metrics.json"
-    if not path.exists():
-        return 0.5, "0.5: the run has not been evaluated"
-    try:
-        metrics = json.loads(path.read_text())
-        return float(metrics["cutoff"]), str(metrics["cutoff_from"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(
-            f"{path}: found {error!r}, expected what `thyrojax evaluate` wrote"
-        ) from None
-
-
-def _label_names(run: Path) -> list[str]:
-    try:
-        return list(json.loads((run / "data.json").read_text())["label_names"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(
-            f"{run / 'data.json'}: found {error!r}, expected what `thyrojax train` wrote"
-        ) from None

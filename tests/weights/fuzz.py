@@ -68,7 +68,7 @@ def fuzz(
     try:
         for i in range(n):
             target.write_bytes(mutate(content, rng, header))
-            start = time.perf_counter()
+            start = time.thread_time()
             message = ""
             try:
                 read(target)
@@ -76,7 +76,7 @@ def fuzz(
             except WeightsError as error:
                 message = str(error)
                 counts["refused"] += 1
-            seconds = time.perf_counter() - start
+            seconds = time.thread_time() - start
             assert "\n" not in message, f"mutation {i}: a message of several lines"
             assert seconds < max_seconds, f"mutation {i}: {seconds:.1f} s"
     finally:

@@ -168,7 +168,7 @@ def test_server_that_does_not_answer_is_given_up_soon(
     start = time.perf_counter()
     with pytest.raises(WeightsError, match=r"/silent: not reachable \(no answer within"):
         fetch_entry(entry(origin(f"{server.address}/silent")), tmp_path)
-    assert time.perf_counter() - start < 0.9
+    assert time.perf_counter() - start < 2.5  # the default gives up after 3
 
 
 def test_no_network_costs_about_ten_seconds_at_most() -> None:

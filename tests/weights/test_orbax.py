@@ -182,10 +182,10 @@ def test_damage_is_told_in_one_line(
     copied: Path, damage: Callable[[Path], None], message: str
 ) -> None:
     damage(copied)
-    started = time.perf_counter()
+    started = time.thread_time()
     with pytest.raises(WeightsError, match=message) as caught:
         read(copied, **NARROW)
-    assert time.perf_counter() - started < 10.0  # Orbax alone takes half a second
+    assert time.thread_time() - started < 10.0  # of this thread's own work, whatever else runs
     assert "\n" not in str(caught.value)
 
 

