@@ -235,7 +235,7 @@ RUN_FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "data that has moved": (
         lambda r: (r / "data.json").write_text(
-            json.dumps({"fingerprint": "0", "folder": str(r / "gone")})
+            json.dumps({**json.loads((r / "data.json").read_text()), "folder": str(r / "gone")})
         ),
         "gone",
     ),

@@ -58,7 +58,7 @@ def batch_loss(
     class_weights: Float[np.ndarray, " 2"],
     config: Config,
 ) -> Float[Array, ""]:
-    """The loss of a batch: of `logits`, and `aux_weight` times that of `aux_logits` where there are.
+    """The loss of a batch: of `logits`, and `aux_weight` times that of any `aux_logits`.
 
     The auxiliary classifier and its weight are those of Szegedy et al. 2015 and 2016, section 4.
     """
