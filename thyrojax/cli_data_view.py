@@ -73,7 +73,7 @@ def add_view(actions: Any, add: Callable[..., Any]) -> None:
         "--margins", type=int, nargs="+", default=(0, 50, 100), metavar="N", help="0 50 100"
     )
     view.add_argument("--margin-unit", choices=get_args(MarginUnit), default="px")
-    shapes = get_args(CropShape)
+    shapes = [shape for shape in get_args(CropShape) if shape != "frame"]  # it is shown anyway
     view.add_argument("--shapes", nargs="+", choices=shapes, default=shapes, metavar="SHAPE")
     view.add_argument(
         "--border",

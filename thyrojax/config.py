@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from thyrojax.errors import ConfigError
 
-CropShape = Literal["square", "square_cover", "rectangle"]
+CropShape = Literal["square", "square_cover", "rectangle", "frame"]
 Border = Literal["constant", "edge", "reflect", "shift"]
 Pooling = Literal["valid", "padded"]
 MarginUnit = Literal["px", "mm"]
@@ -57,7 +57,10 @@ class Config:
     steps_per_dispatch: int = 1
 
     # Parts of the data, by patient.
-    split: str = ""  # a split.csv to use; "" = draw one from the seed
+    split: str = ""  # a split.csv to use; "" = draw one
+    split_seed: int = -1  # what the parts are drawn from; -1 = the seed
+    split_by: Literal["patient", "image"] = "patient"  # image: leaks patients, to measure how much
+    train_share: float = 1.0  # share of the training patients that are used: for learning curves
     validation_fraction: float = 0.15
     test_fraction: float = 0.15
     near_duplicates: float = LISTED_FROM  # frames at least this alike are of one patient; 0 = never
@@ -164,6 +167,8 @@ def _rules(c: Config) -> list[tuple[str, str, bool]]:
             f"0, or between {LISTED_FROM} (below that a set lists none) and 1",
             c.near_duplicates == 0.0 or LISTED_FROM <= c.near_duplicates <= 1.0,
         ),
+        ("split_seed", "-1, or a whole number from 0 to 2^63 - 1", -1 <= c.split_seed < 2**63),
+        ("train_share", "0 < train_share <= 1", 0.0 < c.train_share <= 1.0),
         ("validation_fraction", "between 0 and 1", 0.0 < c.validation_fraction < 1.0),
         ("test_fraction", "between 0 and 1", 0.0 < c.test_fraction < 1.0),
         ("folds", "0, or a whole number >= 2", c.folds == 0 or c.folds >= 2),

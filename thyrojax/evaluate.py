@@ -78,8 +78,7 @@ def evaluate(
     config = trained.config
     margin = config.margin_eval if margin is None else margin
     dataset = open_run_data(run, data, config)
-    pairs = splits.alike(dataset.near_duplicates, config.near_duplicates)
-    parts = splits.read_split(run / "split.csv", dataset.records, pairs)
+    parts = splits.read_run_split(run, config, dataset.records, dataset.near_duplicates)
     mapping = scoring_mapping(config)
     variables = mapping.put(trained.variables)
 

@@ -88,9 +88,8 @@ def explain(
     config = trained.config
     margin = config.margin_eval if margin is None else margin
     dataset = open_run_data(run, data, config)
-    pairs = splits.alike(dataset.near_duplicates, config.near_duplicates)
-    rows = splits.read_split(run / "split.csv", dataset.records, pairs)[part_in_split]
-    rows = _sample(rows, n, config.seed)
+    parts = splits.read_run_split(run, config, dataset.records, dataset.near_duplicates)
+    rows = _sample(parts[part_in_split], n, config.seed)
     mapping = scoring_mapping(config)
     scores = score_rows(mapping, mapping.put(trained.variables), dataset, rows, config, margin)
     labels = np.asarray([dataset.records[row].label for row in rows], np.int64)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
 from thyrojax.analysis.cutoff import call_positive
-from thyrojax.config import Config, CropShape
-from thyrojax.data.crop import crop_opencv, window
+from thyrojax.config import Config
+from thyrojax.data.crop import AROUND_BOX, crop_opencv, window
 from thyrojax.data.dataset import Dataset, Record
 from thyrojax.data.draws import margin_of
 from thyrojax.files import write_folder, write_json
@@ -26,7 +26,6 @@ from thyrojax.nodule_maps import (
 from thyrojax.shapes import Float, Int
 from thyrojax.trained_run import TrainedRun, record_window
 
-SHAPES: tuple[CropShape, ...] = get_args(CropShape)
 FOLDER = "examples"
 
 
@@ -115,7 +114,7 @@ def _crop_shapes(
     images = {"crop_frame.png": png(frame)}
     shapes: dict[str, Any] = {}
     in_input: dict[str, float] = {}
-    for shape in SHAPES:
+    for shape in AROUND_BOX:
         cut = window(record.box, pixels, shape, config.border, record.height, record.width)
         crop = crop_opencv(frame, cut, size, config.border)
         images[f"crop_{shape}.png"] = png(crop.round().astype(np.uint8))
@@ -150,7 +149,7 @@ def _far_from_square(
         cuts = [
             # "constant": windows as they are before "shift" moves them.
             window(record.box, pixels, shape, "constant", record.height, record.width)
-            for shape in SHAPES
+            for shape in AROUND_BOX
         ]
         return all(
             min(cut.left, cut.top) >= 0

@@ -242,3 +242,10 @@ def test_geometry_needs_numpy_only() -> None:
         "sys.exit(', '.join(heavy) or 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("border", ["constant", "shift"])
+def test_frame_is_no_crop_at_all(border: Border) -> None:
+    cut = window(Box(10, 20, 30, 50), 40, "frame", border, 90, 120)
+    assert cut == Window(0, 0, 120, 90)
+    assert not is_cut(Box(10, 20, 30, 85), 0, "frame")

@@ -160,6 +160,7 @@ def test_unknown_backends_gather_and_turned_crops_always_do() -> None:
         {"crop_shape": "rectangle", "border": "reflect", "margin_unit": "mm", "margin_max": 4},
         {"border": "shift", "vertical_flip": True, "gain": 0.2, "contrast": 0.3, "time_gain": 0.3},
         {"crop_shape": "rectangle", "border": "shift", "batch_size": 3, "seed": 7},
+        {"crop_shape": "frame", "batch_size": 3, "seed": 8},
         {"crop_shape": "square_cover", "border": "reflect", "batch_size": 40, "seed": 2**40},
         {"mixup": 0.4, "cutmix": 1.0, "batch_size": 8},
         {"erase": 0.9, "speckle": 0.2, "blur": 1.0, "gain": 0.2},

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from thyrojax.data import sheet
-from thyrojax.data.crop import Window, crop_opencv, is_cut, window
+from thyrojax.data.crop import AROUND_BOX, Window, crop_opencv, is_cut, window
 from thyrojax.data.looking import Entry, LookedAt
 from thyrojax.data.records import Box
 from thyrojax.data.sheet import Cuts, write_sheet
@@ -97,7 +97,7 @@ def content_of(page: Path) -> dict[str, Any]:
 def test_every_window_of_the_page_is_the_crop_module_s(border: Any, tmp_path: Path) -> None:
     boxes = [Box(30, 20, 70, 50), Box(0, 0, 9, 41), Box(101, 60, 120, 90), Box(5, 40, 118, 47)]
     entries = [an_entry(i, box=box) for i, box in enumerate(boxes)]
-    cuts = Cuts((0, 7, 50), sheet.SHAPES, border)
+    cuts = Cuts((0, 7, 50), AROUND_BOX, border)
     write_sheet(looked_at(entries), tmp_path / "sheet.html", cuts)
     for entry, shown in zip(entries, content_of(tmp_path / "sheet.html")["entries"], strict=True):
         numbers = iter(np.reshape(shown["windows"], (-1, 5)).tolist())

@@ -15,10 +15,12 @@ from thyrojax.data.dataset import Record
 from thyrojax.data.records import Box
 from thyrojax.data.splits import (
     PARTS,
+    UNUSED,
     Parts,
     alike,
     draw_split,
     patient_groups,
+    read_run_split,
     read_split,
     write_joined,
     write_split,
@@ -343,3 +345,52 @@ def test_joined_pairs_are_listed(tmp_path: Path) -> None:
         "image_id,patient_id,other_image_id,other_patient_id,similarity",
         "a,p1,c,p3,0.9610",
     ]
+
+
+def test_split_seed_draws_the_parts_whatever_the_seed() -> None:
+    records = clinic(60)
+    one, other = (draw_split(records, Config(seed=seed, split_seed=3)) for seed in (0, 1))
+    by_seed = draw_split(records, Config(seed=3))
+    for part in PARTS:
+        assert np.array_equal(one[part], other[part])
+        assert np.array_equal(one[part], by_seed[part])
+
+
+def test_a_split_by_image_deals_each_record_alone_and_is_read_as_such(tmp_path: Path) -> None:
+    records = clinic(60)
+    config = Config(split_by="image", folds=5)
+    parts = draw_split(records, config, [(0, 1, 1.0)])
+    everything = np.concatenate([parts[part] for part in PARTS])
+    assert sorted(everything.tolist()) == list(range(len(records)))
+    part_of = {int(i): part for part, members in parts.items() for i in members}
+    several = [group for group in patient_groups(records) if len({part_of[i] for i in group}) > 1]
+    assert several  # the leak that it is there to measure
+    write_split(tmp_path / "split.csv", records, parts)
+    again = read_run_split(tmp_path, config, records, [(0, 1, 1.0)])
+    assert all(np.array_equal(again[part], parts[part]) for part in PARTS)
+    with pytest.raises(DataError, match="expected each patient in one part"):
+        read_split(tmp_path / "split.csv", records)
+
+
+def test_shares_of_the_training_patients_are_nested_and_leave_the_rest_alone(
+    tmp_path: Path,
+) -> None:
+    records = clinic(60)
+    whole = draw_split(records, Config())
+    used: list[set[int]] = []
+    for share in (0.25, 0.5):
+        config = Config(train_share=share)
+        parts = draw_split(records, config)
+        for part in ("validation", "test"):
+            assert np.array_equal(parts[part], whole[part])
+        assert sorted([*parts["train"], *parts[UNUSED]]) == whole["train"].tolist()
+        patients = {records[i].patient_id for i in parts["train"]}
+        assert not patients & {records[i].patient_id for i in parts[UNUSED]}
+        assert len(patients) == pytest.approx(
+            share * len({records[i].patient_id for i in whole["train"]}), abs=1.0
+        )
+        used.append(set(parts["train"].tolist()))
+        write_split(tmp_path / "split.csv", records, parts)
+        again = read_run_split(tmp_path, config, records, [])
+        assert all(np.array_equal(again[part], members) for part, members in parts.items())
+    assert used[0] < used[1]

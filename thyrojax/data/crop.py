@@ -17,6 +17,8 @@ from thyrojax.config import Border, CropShape, MarginUnit
 from thyrojax.data.records import Box
 from thyrojax.shapes import Float, Int, UInt8
 
+AROUND_BOX: tuple[CropShape, ...] = ("square", "square_cover", "rectangle")  # not the whole frame
+
 _of_thread = threading.local()  # `buffer` of `_scratch`
 
 
@@ -41,9 +43,10 @@ def window(
 
     `square` is the paper's: `margin` pixels left and right of the box and "height equal to the
     width", which cuts a nodule taller than that (`is_cut`). `square_cover` takes the longer side
-    instead, `rectangle` keeps the margin on all four sides. An odd rest of the centring goes to the
-    bottom and to the right. With border `shift` the window is moved inside the frame; along an axis
-    where it is longer than the frame, it is moved until it holds the whole frame.
+    instead, `rectangle` keeps the margin on all four sides; `frame` is no crop at all, the whole
+    frame whatever box and margin. An odd rest of the centring goes to the bottom and to the right.
+    With border `shift` the window is moved inside the frame; along an axis where it is longer than
+    the frame, it is moved until it holds the whole frame.
 
     Raises:
       ValueError: a negative margin, a box of no area, or an unknown shape.
@@ -69,6 +72,8 @@ def window_edges(
 
     Arrays (of NumPy or jax) need `minimum` and `maximum` of their library. Nothing is checked.
     """
+    if shape == "frame":
+        return 0 * image_width, 0 * image_height, image_width, image_height
     x_min, y_min, x_max, y_max = box
     width, height = _window_size(x_max - x_min, y_max - y_min, margin, shape, maximum)
     left = (x_min + x_max - width) // 2
@@ -101,6 +106,8 @@ def margin_pixels(margin: int, unit: MarginUnit, spacing_mm: float | None) -> in
 
 def is_cut(box: Box, margin: int, shape: CropShape) -> bool:
     """Whether the window leaves out a part of its nodule: `square` and h > w + 2 margin."""
+    if shape == "frame":
+        return False
     width, height = _window_size(box.width, box.height, margin, shape, max)
     return box.width > width or box.height > height
 
@@ -234,7 +241,7 @@ def _window_size(
         return side, side
     if shape == "rectangle":
         return width + 2 * margin, height + 2 * margin
-    raise ValueError(f"shape: found {shape!r}, expected square, square_cover or rectangle")
+    raise ValueError(f"shape: found {shape!r}, expected square, square_cover, rectangle or frame")
 
 
 def _inside(positions: Int[np.ndarray, " n"], length: int, border: Border) -> Int[np.ndarray, " n"]:

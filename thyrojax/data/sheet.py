@@ -19,7 +19,7 @@ import numpy as np
 
 from thyrojax import files
 from thyrojax.config import Border, Config, CropShape, MarginUnit
-from thyrojax.data.crop import Window, crop_opencv, is_cut, margin_pixels, window
+from thyrojax.data.crop import AROUND_BOX, Window, crop_opencv, is_cut, margin_pixels, window
 from thyrojax.data.looking import Entry, LookedAt
 from thyrojax.data.sector import find_sector
 from thyrojax.data.sheet_page import sheet_page
@@ -27,7 +27,6 @@ from thyrojax.errors import ConfigError, DataError, ThyrojaxError
 from thyrojax.shapes import UInt8
 from thyrojax.vocabulary import SIZE_GROUPS, VOCABULARY, size_group
 
-SHAPES: tuple[CropShape, ...] = get_args(CropShape)
 BORDERS: tuple[Border, ...] = get_args(Border)
 MOST_EMBEDDED = 200  # nodules whose pictures the page itself holds; with more they lie beside it
 SMALL = 288  # px, the longer side of a frame in the sheet
@@ -47,7 +46,7 @@ class Cuts:
     """Which windows a sheet shows: margins in `unit`, shapes, and what lies outside the frame."""
 
     margins: tuple[int, ...] = (0, 50, 100)
-    shapes: tuple[CropShape, ...] = SHAPES
+    shapes: tuple[CropShape, ...] = AROUND_BOX
     border: Border = "constant"
     unit: MarginUnit = "px"
 
@@ -58,7 +57,7 @@ class Cuts:
             raise ConfigError(f"margins: found {found}, expected different whole numbers >= 0")
         if not self.shapes or len(set(self.shapes)) < len(self.shapes):
             found = " ".join(self.shapes) or "none"
-            raise ConfigError(f"shapes: found {found}, expected different ones of {SHAPES}")
+            raise ConfigError(f"shapes: found {found}, expected different ones of {AROUND_BOX}")
 
     def pixels(self, entry: Entry, margin: int) -> int:
         """One of the margins in pixels of a nodule's frame."""

@@ -23,6 +23,7 @@ from thyrojax.shapes import Float, Int
 from thyrojax.vocabulary import LABELS, size_group
 
 PARTS = ("train", "validation", "test")
+UNUSED = "unused"  # training patients beyond `train_share`
 COLUMNS = ("image_id", "patient_id", "part", "label", "size_group", "tirads")
 JOINED_COLUMNS = ("image_id", "patient_id", "other_image_id", "other_patient_id", "similarity")
 
@@ -35,6 +36,11 @@ def alike(near_duplicates: Pairs, threshold: float) -> list[tuple[int, int, floa
     return [pair for pair in near_duplicates if threshold > 0.0 and pair[2] >= threshold]
 
 
+def joined_pairs(config: Config, near_duplicates: Pairs) -> list[tuple[int, int, float]]:
+    """The near-duplicates that a configuration keeps in one part."""
+    return [] if config.split_by == "image" else alike(near_duplicates, config.near_duplicates)
+
+
 def draw_split(records: Sequence[Record], config: Config, near_duplicates: Pairs = ()) -> Parts:
     """Assigns every record to train, validation or test, as the configuration says.
 
@@ -43,14 +49,22 @@ def draw_split(records: Sequence[Record], config: Config, near_duplicates: Pairs
     Without folds, the parts have `test_fraction`, `validation_fraction` and what remains.
 
     Patients with near-duplicate frames, at the configuration's `near_duplicates` or above, are one.
+    With `split_by` "image" every record is dealt alone, wherever its patient is: a leak.
 
-    The result depends on the seed and on the records' ids, labels, sizes, TI-RADS, frame digests
-    and near-duplicates: not on their order, and on no library's random numbers.
+    With `train_share` below 1 the rest of the training patients is in the part "unused". Those that
+    a smaller share takes, a larger one takes too.
+
+    The result depends on the split's seed and on the records' ids, labels, sizes, TI-RADS, frame
+    digests and near-duplicates: not on their order, and on no library's random numbers.
 
     Raises:
       DataError: too few patients for a part to have both classes.
     """
-    groups = patient_groups(records, alike(near_duplicates, config.near_duplicates))
+    if config.split_by == "image":
+        groups = [[i] for i in range(len(records))]
+    else:
+        groups = patient_groups(records, joined_pairs(config, near_duplicates))
+    seed = config.seed if config.split_seed < 0 else config.split_seed
     parts = config.folds or len(PARTS)
     for label, name in enumerate(LABELS):
         having = sum(any(records[i].label == label for i in group) for group in groups)
@@ -66,10 +80,10 @@ def draw_split(records: Sequence[Record], config: Config, near_duplicates: Pairs
     everyone = np.arange(len(groups))
     if config.folds:
         equal = [1.0 / config.folds] * config.folds
-        test = _deal(strata, names, everyone, equal, f"{config.seed}/folds") == config.fold
+        test = _deal(strata, names, everyone, equal, f"{seed}/folds") == config.fold
         rest = everyone[~test]
         fractions = [1.0 - config.validation_fraction, config.validation_fraction]
-        dealt = _deal(strata, names, rest, fractions, f"{config.seed}/fold {config.fold}")
+        dealt = _deal(strata, names, rest, fractions, f"{seed}/fold {config.fold}")
         part_of_group = np.full(len(groups), PARTS.index("test"))
         part_of_group[rest] = dealt
     else:
@@ -78,19 +92,45 @@ def draw_split(records: Sequence[Record], config: Config, near_duplicates: Pairs
             config.validation_fraction,
             config.test_fraction,
         ]
-        part_of_group = _deal(strata, names, everyone, fractions, str(config.seed))
+        part_of_group = _deal(strata, names, everyone, fractions, str(seed))
+    if config.train_share < 1.0:
+        beyond = _beyond_share(records, groups, names, part_of_group, config.train_share, seed)
+        part_of_group[beyond] = len(PARTS)
     members: Parts = {}
-    for number, part in enumerate(PARTS):
+    for number, part in enumerate((*PARTS, UNUSED) if config.train_share < 1.0 else PARTS):
         chosen = [i for group in np.flatnonzero(part_of_group == number) for i in groups[group]]
         members[part] = np.array(sorted(chosen), np.int32)
+        if part == UNUSED:
+            continue
         for label, name in enumerate(LABELS):
             if not any(records[i].label == label for i in chosen):
                 raise DataError(
                     f"split: found no {name} nodule for the {part} part ({len(chosen)} of "
-                    f"{len(records)} nodules, seed {config.seed}), expected at least one; "
+                    f"{len(records)} nodules, seed {seed}), expected at least one; "
                     "take larger fractions, fewer folds or another seed"
                 )
     return members
+
+
+def _beyond_share(
+    records: Sequence[Record],
+    groups: Sequence[Sequence[int]],
+    names: Sequence[str],
+    part_of_group: Int[np.ndarray, " groups"],
+    share: float,
+    seed: int,
+) -> list[int]:
+    """The training groups that are not used: of each class all but a share, at least one kept."""
+    beyond: list[int] = []
+    for malignant in (False, True):
+        of_class = [
+            int(group)
+            for group in np.flatnonzero(part_of_group == PARTS.index("train"))
+            if any(records[i].label == 1 for i in groups[group]) == malignant
+        ]
+        of_class.sort(key=lambda g: hashlib.sha256(f"{seed}/share/{names[g]}".encode()).digest())
+        beyond += of_class[max(round(share * len(of_class)), 1) :]
+    return beyond
 
 
 def patient_groups(records: Sequence[Record], pairs: Pairs = ()) -> list[list[int]]:
@@ -212,10 +252,21 @@ def write_joined(path: Path, records: Sequence[Record], pairs: Pairs) -> None:
     files.write_csv(path, [JOINED_COLUMNS, *rows])
 
 
-def read_split(path: Path, records: Sequence[Record], pairs: Pairs = ()) -> Parts:
+def read_run_split(
+    run: Path, config: Config, records: Sequence[Record], near_duplicates: Pairs
+) -> Parts:
+    """The parts of a run, from its split.csv. Errors are those of `read_split`."""
+    pairs = joined_pairs(config, near_duplicates)
+    return read_split(run / "split.csv", records, pairs, config.split_by == "image")
+
+
+def read_split(
+    path: Path, records: Sequence[Record], pairs: Pairs = (), by_image: bool = False
+) -> Parts:
     """Reads a split.csv for these records; columns beyond image_id, patient_id, part may be absent.
 
-    `pairs` are near-duplicates that are to be in one part; see `alike`.
+    A part "unused" may be there too. `pairs` are near-duplicates that are to be in one part; see
+    `alike`. `by_image` allows patients and frames in several parts.
 
     Raises:
       DataError: a missing column; a row with an unknown image or part, a repeated image, or another
@@ -244,20 +295,23 @@ def read_split(path: Path, records: Sequence[Record], pairs: Pairs = ()) -> Part
             if column in row and row[column] != expected:
                 found = f"{column} {row[column]!r} for image_id {row['image_id']!r}"
                 faults.append(Fault(str(path), place, found, f"{expected!r}, as in the data set"))
-        if row["part"] not in PARTS:
-            expected = f"one of {', '.join(PARTS)}"
+        if row["part"] not in (*PARTS, UNUSED):
+            expected = f"one of {', '.join((*PARTS, UNUSED))}"
             faults.append(Fault(str(path), place, f"part {row['part']!r}", expected))
     for i, record in enumerate(records):
         if i not in part_of:
             found = f"no row for image_id {record.image_id!r}"
             faults.append(Fault(str(path), "", found, "one for every nodule of the data set"))
     if not faults:
-        faults = _part_faults(path, records, part_of, pairs)
+        faults = _part_faults(path, records, part_of)
+        if not by_image:
+            faults = _leaks(path, records, part_of, pairs) + faults
     if faults:
         raise DataFaults(faults)
     return {
         part: np.array([i for i in sorted(part_of) if part_of[i] == part], np.int32)
-        for part in PARTS
+        for part in (*PARTS, UNUSED)
+        if part in PARTS or UNUSED in part_of.values()
     }
 
 
@@ -284,10 +338,10 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
     return rows
 
 
-def _part_faults(
+def _leaks(
     path: Path, records: Sequence[Record], part_of: dict[int, str], pairs: Pairs
 ) -> list[Fault]:
-    """Overlaps between the parts, and parts that lack a class."""
+    """Patients, identical frames and near-duplicates in two parts."""
     faults = []
     for kind, attribute in (("patient", "patient_id"), ("identical frames", "image_sha256")):
         members: dict[str, dict[str, str]] = defaultdict(dict)  # key -> part -> an image_id
@@ -308,6 +362,12 @@ def _part_faults(
                 f"{part_of[j]} ({other.image_id})"
             )
             faults.append(Fault(str(path), "", found, "each such pair in one part"))
+    return faults
+
+
+def _part_faults(path: Path, records: Sequence[Record], part_of: dict[int, str]) -> list[Fault]:
+    """Parts that lack a class."""
+    faults = []
     for part in PARTS:
         labels = {records[i].label for i in part_of if part_of[i] == part}
         if len(labels) < len(LABELS):

@@ -11,12 +11,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
-from thyrojax.config import Config, CropShape
-from thyrojax.data.crop import is_cut, window
+from thyrojax.config import Config
+from thyrojax.data.crop import AROUND_BOX, is_cut, window
 from thyrojax.data.looking import Entry, LookedAt
 from thyrojax.data.splits import PARTS, alike, patient_groups, read_split
 from thyrojax.errors import ConfigError
@@ -25,7 +25,6 @@ from thyrojax.vocabulary import LABELS, SIZE_GROUPS, VOCABULARY, size_group
 
 NOT_STATED = "not stated"
 MARGINS = (0, 25, 50, 75, 100)
-_SHAPES: tuple[CropShape, ...] = get_args(CropShape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -260,7 +259,7 @@ def _measure(
 def _window_shares(groups: Sequence[Group], margins: Sequence[int]) -> list[WindowShare]:
     shares = []
     for group in groups:
-        for shape in _SHAPES:
+        for shape in AROUND_BOX:
             for margin in margins:
                 outside = cut = 0
                 for entry in group.entries:

@@ -124,9 +124,12 @@ class TrainFeed:
         """
         batch = _batch_bytes(len(range(*rows.indices(self.config.batch_size))), self.config)
         options = _read_options(batch)
-        boxes = [self.dataset.records[i].box for i in self.indices]
-        side = max(max(box.width, box.height) for box in boxes)
-        side += 2 * int(self._tables["margin_high"].max())
+        records = [self.dataset.records[i] for i in self.indices]
+        if self.config.crop_shape == "frame":
+            side = max(max(record.width, record.height) for record in records)
+        else:
+            side = max(max(record.box.width, record.box.height) for record in records)
+            side += 2 * int(self._tables["margin_high"].max())
         if augment.turns(self.config):  # the upright square about a turned one
             side = int(side * 2.0**0.5 / (1.0 - self.config.zoom)) + 2
         working = 2 * self.dataset.largest_frame_bytes + 5 * side**2

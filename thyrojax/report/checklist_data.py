@@ -55,6 +55,7 @@ _SHAPES = {
     "square": "as wide as the box and twice the margin, and as high as wide",
     "square_cover": "a square of the box's longer side and twice the margin",
     "rectangle": "the box and the margin on all four sides, resized to a square",
+    "frame": "the whole image, resized to a square",
 }
 _BORDERS = {
     "constant": "What lies outside the image is black",

@@ -107,7 +107,7 @@ def read_run(folder: Path) -> Run:
         raise RunError(f"{folder}: found no such folder, expected a run folder")
     config = read_object(folder / "config.json", "what `thyrojax train` writes")
     data = _read_data(folder / "data.json")
-    split = _read_split(folder / "split.csv")
+    split = _read_split(folder / "split.csv", by_image=config.get("split_by") == "image")
     written = "what `thyrojax evaluate` writes"
     metrics = read_object(folder / "metrics.json", written)
     predictions = folder / "predictions" / "test.csv"
@@ -159,7 +159,8 @@ def _read_data(path: Path) -> DataSummary:
     return DataSummary(**{**fields, "label_names": (first, second), "notes": tuple(notes)})
 
 
-def _read_split(path: Path) -> tuple[SplitRow, ...]:
+def _read_split(path: Path, by_image: bool) -> tuple[SplitRow, ...]:
+    """The nodules of the three parts; those that were not used are left out."""
     if not path.exists():
         raise RunError(f"{path}: found no such file, expected what `thyrojax train` writes")
     rows: list[SplitRow] = []
@@ -171,10 +172,12 @@ def _read_split(path: Path) -> tuple[SplitRow, ...]:
             if missing:
                 raise RunError(f"{path}: found no column {', '.join(missing)}, expected it")
             for number, cells in enumerate(table, start=1):
+                if cells["part"] == "unused":
+                    continue
                 rows.append(_split_row(f"{path}, row {number}", cells))
                 row = rows[-1]
                 other = part_of_patient.setdefault(row.patient_id, row.part)
-                if other != row.part:
+                if other != row.part and not by_image:
                     raise RunError(
                         f"{path}, row {number}: found patient {row.patient_id!r} in {row.part} "
                         f"and in {other}, expected each patient in one part"

@@ -41,7 +41,7 @@ def open_run(config: Config, dataset: Dataset, run: Path) -> dict[str, Any]:
     """
     if run.exists() and not run.is_dir():
         raise ConfigError(f"{run}: found a file, expected a folder for the run")
-    pairs = splits.alike(dataset.near_duplicates, config.near_duplicates)
+    pairs = splits.joined_pairs(config, dataset.near_duplicates)
     if not processes.is_first() and not (run / "config.json").exists():
         raise ConfigError(
             f"{run}: found no config.json, which process 0 has written, expected a folder that all "
@@ -49,11 +49,12 @@ def open_run(config: Config, dataset: Dataset, run: Path) -> dict[str, Any]:
         )
     if (run / "config.json").exists():
         _check_same(config, dataset, run)
-        return splits.read_split(run / "split.csv", dataset.records, pairs)
+        return splits.read_run_split(run, config, dataset.records, dataset.near_duplicates)
     if run.is_dir() and any(run.iterdir()):
         raise ConfigError(f"{run}: found a folder that holds no run, expected a new or empty one")
     if config.split:
-        parts = splits.read_split(Path(config.split), dataset.records, pairs)
+        by_image = config.split_by == "image"
+        parts = splits.read_split(Path(config.split), dataset.records, pairs, by_image)
     else:
         parts = splits.draw_split(dataset.records, config, dataset.near_duplicates)
     run.mkdir(parents=True, exist_ok=True)
