@@ -1,0 +1,1 @@
+"""Studies: many runs from one preset, and what comes out of them side by side."""

@@ -1,0 +1,235 @@
+"""What a study consists of: arms that are trained, and the ways in which each is scored.
+
+A study is a Python file (or a folder with a `study.py`) that sets `study = Study(...)`. An arm is the
+base configuration with some fields changed; a condition is an arm scored in one way. Every arm is
+trained for each seed and each fold: those are the units of work.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from thyrojax.config import Config
+from thyrojax.errors import ConfigError
+
+Method = Literal["train", "frozen"]
+Kind = Literal["gain", "blur", "speckle", "box", "jpeg", "downscale"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is done to a nodule before it is scored; `changes` says how, and in which units."""
+
+    kind: Kind
+    strength: float
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """One way to score an arm's networks.
+
+    Attributes:
+      name: part of a file name; "" where an arm has one way only.
+      label: as tables print it, after the arm's.
+      margin: in the configuration's unit; None is its `margin_eval`.
+      change: done to the nodules before; None for none.
+      x: the place on the figure's axis.
+    """
+
+    name: str = ""
+    label: str = ""
+    margin: int | None = None
+    change: Change | None = None
+    x: float | None = None
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One configuration.
+
+    Attributes:
+      name: of its folder.
+      label: as tables print it.
+      changes: fields of the configuration and their values.
+      method: "train", or "frozen": a logistic regression on features of the weights as they come.
+      scorings: each gives a condition.
+      data: which of the study's sets it is of; "" is the main one.
+      x: the place on the figure's axis.
+      keep: whether the networks are kept after they have been scored.
+    """
+
+    name: str
+    label: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    method: Method = "train"
+    scorings: tuple[Scoring, ...] = (Scoring(),)
+    data: str = ""
+    x: float | None = None
+    keep: bool = False
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is compared, and how it is told.
+
+    Attributes:
+      name: of its files.
+      title: of its page.
+      question: one sentence that the results answer.
+      arms: the arms, from the base configuration (of the data's preset, `small` or not).
+      reference: the condition that the others are compared with (`Condition.name`).
+      small: fields of the base for `--small`.
+      seeds: how many, unless told otherwise.
+      subgroups: columns of the predictions by whose categories the results are given too.
+      x_label: of the figure's axis, where the conditions have places on one.
+      expected: what was known before, with its source, for the page.
+      combined: conditions made of others' mean scores: name to (label, names of conditions); the
+        name of an arm's condition alone stands for the mean over its seeds.
+      after: further tables and pages, from the finished study; `publish` calls it last.
+    """
+
+    name: str
+    title: str
+    question: str
+    arms: Callable[[Config], Sequence[Arm]]
+    reference: str
+    small: Mapping[str, Any] = field(default_factory=dict)
+    seeds: int = 3
+    subgroups: tuple[str, ...] = ()
+    x_label: str = ""
+    expected: str = ""
+    combined: Mapping[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
+    after: Callable[[Any], Sequence[Any]] | None = None
+
+
+@dataclass(frozen=True)
+class Condition:
+    """An arm scored in one way: a row of the study's tables."""
+
+    arm: Arm
+    scoring: Scoring
+
+    @property
+    def name(self) -> str:
+        """ARM, or ARM-SCORING."""
+        return self.arm.name + (f"-{self.scoring.name}" if self.scoring.name else "")
+
+    @property
+    def label(self) -> str:
+        """As tables print it."""
+        return ", ".join(filter(None, (self.arm.label, self.scoring.label)))
+
+    @property
+    def x(self) -> float | None:
+        """Its place on the figure's axis."""
+        return self.arm.x if self.scoring.x is None else self.scoring.x
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One network to train and score: an arm with one seed, on one fold (0 without folds)."""
+
+    arm: Arm
+    config: Config
+
+    @property
+    def folder(self) -> Path:
+        """ARM/seedS, or ARM/seedS-foldF."""
+        fold = f"-fold{self.config.fold}" if self.config.folds else ""
+        return Path(self.arm.name) / f"seed{self.config.seed}{fold}"
+
+
+def load_study(place: Path) -> Study:
+    """The `study` of a file, or of `study.py` in a folder.
+
+    Raises:
+      ConfigError: no such file, or one that sets no `Study` named `study`.
+    """
+    path = place / "study.py" if place.is_dir() else place
+    if not path.is_file() and place.with_suffix(".py").is_file():
+        path = place.with_suffix(".py")
+    if not path.is_file():
+        raise ConfigError(f"{place}: found no such study, expected a .py file or a folder of one")
+    name = f"thyrojax_study_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"{path}: found no Python module, expected a study")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except ConfigError:
+        raise
+    except Exception as error:  # a study is the user's code
+        raise ConfigError(f"{path}: found {error!r} when run, expected a study") from error
+    study = getattr(module, "study", None)
+    if not isinstance(study, Study):
+        raise ConfigError(f"{path}: found no `study`, expected a thyrojax.study.plan.Study")
+    return study
+
+
+def chosen_arms(study: Study, base: Config, only: Sequence[str], sets: Sequence[str]) -> list[Arm]:
+    """The study's arms whose data there is; those named in `only`, if any.
+
+    Raises:
+      ConfigError: an unknown name; two arms of one name; an arm's field that does not exist; the
+        reference is not among the study's conditions.
+    """
+    arms = list(study.arms(base))
+    names = [arm.name for arm in arms]
+    conditions = [condition.name for condition in conditions_of(arms)]
+    for kind, found in (("arm", names), ("condition", conditions)):
+        twice = sorted({name for name in found if found.count(name) > 1})
+        if twice:
+            raise ConfigError(f"{study.name}: found {kind} {twice[0]!r} twice, expected it once")
+    if study.reference not in conditions:
+        raise ConfigError(
+            f"{study.name}, reference: found {study.reference!r}, expected one of "
+            f"{', '.join(conditions)}"
+        )
+    unknown = [name for name in only if name not in names]
+    if unknown:
+        raise ConfigError(f"--only: found {unknown[0]!r}, expected one of {', '.join(names)}")
+    known = {f.name for f in dataclasses.fields(Config)}
+    for arm in arms:
+        odd = sorted(set(arm.changes) - known)
+        if odd:
+            raise ConfigError(
+                f"{study.name}, arm {arm.name}: found field {odd[0]!r}, expected one "
+                "of the configuration"
+            )
+    return [arm for arm in arms if (not only or arm.name in only) and arm.data in sets]
+
+
+def conditions_of(arms: Sequence[Arm]) -> list[Condition]:
+    """Every arm scored in each of its ways."""
+    return [Condition(arm, scoring) for arm in arms for scoring in arm.scorings]
+
+
+def units_of(arms: Sequence[Arm], base: Config, seeds: Sequence[int]) -> list[Unit]:
+    """All units, seed by seed, so that a part of them is a smaller study.
+
+    All seeds have the same parts of the data, drawn from the base's seed. A frozen network does not
+    depend on the seed: its one seed is the first.
+    """
+    split_seed = base.seed if base.split_seed < 0 else base.split_seed
+    units = []
+    for place, seed in enumerate(seeds):
+        for fold in range(max(base.folds, 1)):
+            for arm in arms:
+                if arm.method == "frozen" and place:
+                    continue
+                config = dataclasses.replace(
+                    base,
+                    **{"split_seed": split_seed, "name": arm.name, **arm.changes},
+                    seed=seed,
+                    fold=fold,
+                )
+                units.append(Unit(arm, config))
+    return units
