@@ -98,7 +98,12 @@ def draw_split(records: Sequence[Record], config: Config, near_duplicates: Pairs
         part_of_group[beyond] = len(PARTS)
     members: Parts = {}
     for number, part in enumerate((*PARTS, UNUSED) if config.train_share < 1.0 else PARTS):
-        chosen = [i for group in np.flatnonzero(part_of_group == number) for i in groups[group]]
+        chosen = [
+            i
+            for group, of in zip(groups, part_of_group, strict=True)
+            if of == number
+            for i in group
+        ]
         members[part] = np.array(sorted(chosen), np.int32)
         if part == UNUSED:
             continue

@@ -1,7 +1,7 @@
-"""Nodules changed before they are scored: how much a network's score hangs on what should not matter.
+"""Nodules changed before they are scored: how much a score hangs on what should not matter.
 
-Each imitates something that differs between scanners, exports and readers. Frames are changed before
-the window is cut, but for `gain`, `blur` and `speckle`, which are of the crop as the network sees it.
+Each imitates something that differs between scanners, exports and readers. `gain`, `blur` and
+`speckle` are of the crop as the network sees it; the others come before the window is cut.
 
 | kind | what | strength |
 |---|---|---|

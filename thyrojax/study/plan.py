@@ -1,8 +1,8 @@
 """What a study consists of: arms that are trained, and the ways in which each is scored.
 
-A study is a Python file (or a folder with a `study.py`) that sets `study = Study(...)`. An arm is the
-base configuration with some fields changed; a condition is an arm scored in one way. Every arm is
-trained for each seed and each fold: those are the units of work.
+A study is a Python file (or a folder with a `study.py`) that sets `study = Study(...)`. An arm is
+the base configuration with some fields changed; a condition is an arm scored in one way. Every arm
+is trained for each seed and each fold: those are the units of work.
 """
 
 from __future__ import annotations
@@ -75,6 +75,23 @@ class Arm:
 
 
 @dataclass(frozen=True)
+class Combined:
+    """A condition whose score is the mean of others' scores of the same nodule.
+
+    Attributes:
+      name: in tables.
+      label: as tables print it.
+      conditions: names of those that are averaged.
+      over_seeds: averages the seeds too, so that one ensemble remains; else one for each seed.
+    """
+
+    name: str
+    label: str
+    conditions: tuple[str, ...]
+    over_seeds: bool = False
+
+
+@dataclass(frozen=True)
 class Study:
     """What is compared, and how it is told.
 
@@ -89,8 +106,7 @@ class Study:
       subgroups: columns of the predictions by whose categories the results are given too.
       x_label: of the figure's axis, where the conditions have places on one.
       expected: what was known before, with its source, for the page.
-      combined: conditions made of others' mean scores: name to (label, names of conditions); the
-        name of an arm's condition alone stands for the mean over its seeds.
+      combined: further conditions that are means of others' scores.
       after: further tables and pages, from the finished study; `publish` calls it last.
     """
 
@@ -104,7 +120,7 @@ class Study:
     subgroups: tuple[str, ...] = ()
     x_label: str = ""
     expected: str = ""
-    combined: Mapping[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
+    combined: tuple[Combined, ...] = ()
     after: Callable[[Any], Sequence[Any]] | None = None
 
 

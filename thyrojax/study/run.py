@@ -1,0 +1,237 @@
+"""Does the work of a study, unit by unit: what is finished stays, what was begun is gone on with.
+
+WORKDIR/runs/ARM/seedS[-foldF]/ is a run folder; predictions/[SCORING_]{val,test}.csv are added, and
+last unit.json, which makes the unit a finished one. Parts of the units may be done by machines that
+share the folder and nothing else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thyrojax.analysis.predictions import Predictions, write_predictions
+from thyrojax.data import splits
+from thyrojax.data.dataset import Dataset, open_dataset
+from thyrojax.errors import ConfigError
+from thyrojax.evaluate import predictions_table
+from thyrojax.files import write_json
+from thyrojax.shapes import Float, Int
+from thyrojax.study.changes import score_changed
+from thyrojax.study.frozen import frozen_scores
+from thyrojax.study.plan import Scoring, Unit
+from thyrojax.train.loop import train
+from thyrojax.train.provenance import versions
+from thyrojax.train.scoring import score_rows
+from thyrojax.trained_run import open_trained, scoring_mapping
+
+Say = Callable[[str], None]
+Scored = dict[str, dict[str, Float[np.ndarray, " n"]]]  # scoring -> part -> scores
+PARTS = {"validation": "val", "test": "test"}  # as split.csv and as files have it
+
+
+def run_units(
+    units: Sequence[Unit],
+    sets: Mapping[str, Path],
+    workdir: Path,
+    shard: tuple[int, int] = (1, 1),
+    say: Say = print,
+) -> bool:
+    """Runs those units of a shard that are not finished.
+
+    Args:
+      units: of the whole study.
+      sets: the built sets by the name that arms call them.
+      workdir: of the study.
+      shard: (i, n): every n-th unit from the i-th on, from 1.
+      say: takes a line for each unit.
+
+    Returns:
+      False where SIGTERM stopped a training.
+
+    Raises:
+      ConfigError: a unit was finished with another configuration or other data.
+      ThyrojaxError: as `train` and scoring.
+    """
+    first, of = shard
+    for number, unit in enumerate(units[first - 1 :: of]):
+        place = f"{number + 1} of {len(units[first - 1 :: of])}: {unit.folder}"
+        if is_finished(unit, workdir):
+            continue
+        say(place)
+        if not run_unit(unit, sets[unit.arm.data], workdir, say):
+            return False
+    return True
+
+
+def is_finished(unit: Unit, workdir: Path) -> bool:
+    """Whether a unit's results are there.
+
+    Raises:
+      ConfigError: they are, of another configuration or of other scorings.
+    """
+    path = unit_file(unit, workdir)
+    if not path.is_file():
+        return False
+    told = json.loads(path.read_text())
+    now = _identity(unit)
+    for name, value in now.items():
+        if told.get(name) != value:
+            raise ConfigError(
+                f"{path}: found a finished unit of {_difference(told.get(name), value)}, expected "
+                "the study as it is now; take a new --workdir, or remove this unit's folder"
+            )
+    return True
+
+
+def unit_file(unit: Unit, workdir: Path) -> Path:
+    """WORKDIR/runs/ARM/SEED/unit.json."""
+    return workdir / "runs" / unit.folder / "unit.json"
+
+
+def predictions_file(unit: Unit, scoring: Scoring, part: str, workdir: Path) -> Path:
+    """Where a unit's scores of a part (val or test) are."""
+    name = f"{scoring.name}_{part}.csv" if scoring.name else f"{part}.csv"
+    return workdir / "runs" / unit.folder / "predictions" / name
+
+
+def run_unit(unit: Unit, data: Path, workdir: Path, say: Say) -> bool:
+    """Trains and scores one unit; False where SIGTERM stopped it."""
+    run = workdir / "runs" / unit.folder
+    resumed, started = (run / "checkpoints").is_dir(), time.perf_counter()
+    dataset = open_dataset(data, cache_mb=unit.config.cache_mb)
+    if unit.arm.method == "frozen":
+        parts = splits.draw_split(dataset.records, unit.config, dataset.near_duplicates)
+        trained_seconds, scored = 0.0, _frozen(unit, dataset, parts)
+    else:
+        if not train(unit.config, data, run, quiet=True, say=say):
+            return False
+        trained_seconds = time.perf_counter() - started
+        parts = splits.read_run_split(run, unit.config, dataset.records, dataset.near_duplicates)
+        scored = _trained(unit, run, dataset, parts)
+    for scoring in unit.arm.scorings:
+        margin = _margin(unit, scoring)
+        for part, name in PARTS.items():
+            table = _table(unit, dataset, parts[part], scored[scoring.name][part], part, margin)
+            write_predictions(predictions_file(unit, scoring, name, workdir), table)
+    write_json(
+        run / "unit.json",
+        {
+            **_identity(unit),
+            "data": {name: dataset.info[name] for name in ("source", "subject", "fingerprint")},
+            "n_train": len(parts["train"]),
+            "n_test": len(parts["test"]),
+            "resumed": resumed,
+            "training_seconds": trained_seconds,
+            "seconds": time.perf_counter() - started,
+            "peak_memory_bytes": _peak_memory(),
+            "versions": versions(),
+        },
+    )
+    if not unit.arm.keep:
+        shutil.rmtree(run / "checkpoints", ignore_errors=True)
+    return True
+
+
+def _identity(unit: Unit) -> dict[str, Any]:
+    """What a finished unit must have been made with, as JSON holds it."""
+    of = {
+        "config": dataclasses.asdict(unit.config),
+        "method": unit.arm.method,
+        "scorings": [
+            {
+                "name": scoring.name,
+                "margin": scoring.margin,
+                "change": dataclasses.asdict(scoring.change) if scoring.change else None,
+            }
+            for scoring in unit.arm.scorings
+        ],
+    }
+    found: dict[str, Any] = json.loads(json.dumps(of))
+    return found
+
+
+def _difference(before: Any, now: Any) -> str:
+    if isinstance(before, dict) and isinstance(now, dict):
+        changed = [
+            f"{name} {before.get(name)!r} (now {now.get(name)!r})"
+            for name in {**before, **now}
+            if before.get(name) != now.get(name)
+        ]
+        return "; ".join(changed)
+    return f"{before!r} (now {now!r})"
+
+
+def _margin(unit: Unit, scoring: Scoring) -> int:
+    return unit.config.margin_eval if scoring.margin is None else scoring.margin
+
+
+def _frozen(unit: Unit, dataset: Dataset, parts: dict[str, Int[np.ndarray, " n"]]) -> Scored:
+    changed = [scoring.name for scoring in unit.arm.scorings if scoring.change]
+    if changed:
+        raise ConfigError(
+            f"{unit.arm.name}: found the changed scoring {changed[0]!r}, expected none for frozen "
+            "features"
+        )
+    return {
+        scoring.name: frozen_scores(dataset, parts, unit.config, _margin(unit, scoring))
+        for scoring in unit.arm.scorings
+    }
+
+
+def _trained(
+    unit: Unit, run: Path, dataset: Dataset, parts: dict[str, Int[np.ndarray, " n"]]
+) -> Scored:
+    # The last state, not the best on validation: a fold's validation part is small, and choosing
+    # among its noisy figures helps whichever arm is noisier.
+    trained = open_trained(run, "latest")
+    mapping = scoring_mapping(trained.config)
+    variables = mapping.put(trained.variables)
+    found: Scored = {}
+    for scoring in unit.arm.scorings:
+        margin = _margin(unit, scoring)
+        found[scoring.name] = {}
+        for part in PARTS:
+            rows, of = parts[part], (mapping, variables, dataset)
+            if scoring.change:
+                change = scoring.change
+                scores = score_changed(*of, rows, trained.config, margin, change)
+            else:
+                scores = score_rows(*of, rows, trained.config, margin)
+            found[scoring.name][part] = scores
+    return found
+
+
+def _table(
+    unit: Unit,
+    dataset: Dataset,
+    rows: Int[np.ndarray, " n"],
+    scores: Float[np.ndarray, " n"],
+    part: str,
+    margin: int,
+) -> Predictions:
+    """Predictions with the fold, the seed, and whether the annotated box is taller than wide."""
+    table = predictions_table(dataset, rows, scores, part, margin)
+    boxes = [dataset.records[row].box for row in rows]
+    columns = {
+        **table.columns,
+        "box_shape": tuple("taller" if box.height > box.width else "wider" for box in boxes),
+        "fold": (str(unit.config.fold),) * len(table),
+        "seed": (str(unit.config.seed),) * len(table),
+    }
+    return dataclasses.replace(table, columns=columns)
+
+
+def _peak_memory() -> int:
+    """Of this process, bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
