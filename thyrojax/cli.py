@@ -20,6 +20,7 @@ from thyrojax.cli_analyse import add_analyse, summary_lines
 from thyrojax.cli_data import add_data
 from thyrojax.cli_explain import add_explain
 from thyrojax.cli_runs import add_runs
+from thyrojax.cli_study import add_study
 from thyrojax.cli_weights import add_weights
 from thyrojax.errors import ThyrojaxError
 from thyrojax.presets import fields_help, load_preset, override
@@ -35,7 +36,7 @@ class Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status."""
     args, rest = _parser().parse_known_args(arguments)
-    if rest and args.run_command is not _train:
+    if rest and not args.takes_fields:
         args.parser.error(f"unknown arguments: {' '.join(rest)}")
     args.rest = rest
     args.arguments = sys.argv[1:] if arguments is None else list(arguments)
@@ -150,12 +151,19 @@ def _parser() -> Parser:
     add_runs(commands, _add)
     add_explain(commands, _add)
     add_analyse(commands, _add)
+    add_study(commands, _add)
     add_weights(commands, _add, Parser)
     return parser
 
 
 def _add(
-    commands: Any, name: str, run_command: Any, text: str, example: str, **options: Any
+    commands: Any,
+    name: str,
+    run_command: Any,
+    text: str,
+    example: str,
+    takes_fields: bool = False,
+    **options: Any,
 ) -> Parser:
     parser: Parser = commands.add_parser(
         name,
@@ -166,7 +174,7 @@ def _add(
         **options,
     )
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
-    parser.set_defaults(run_command=run_command, parser=parser)
+    parser.set_defaults(run_command=run_command, parser=parser, takes_fields=takes_fields)
     return parser
 
 
@@ -179,6 +187,7 @@ def _add_learning(commands: Any) -> None:
         "thyrojax train quickstart --data data/phantom --workdir runs/demo --input-size 160\n\n"
         "fields of the configuration, each an option (defaults before the preset's):\n"
         + fields_help(),
+        takes_fields=True,
     )
     train.add_argument("preset", metavar="PRESET", help="a name in experiments/, or a FILE.py")
     train.add_argument("--data", type=Path, required=True, metavar="DIR")

@@ -129,9 +129,10 @@ def _beyond_share(
     beyond: list[int] = []
     for malignant in (False, True):
         of_class = [
-            int(group)
-            for group in np.flatnonzero(part_of_group == PARTS.index("train"))
-            if any(records[i].label == 1 for i in groups[group]) == malignant
+            group
+            for group, part in enumerate(part_of_group.tolist())
+            if part == PARTS.index("train")
+            and any(records[i].label == 1 for i in groups[group]) == malignant
         ]
         of_class.sort(key=lambda g: hashlib.sha256(f"{seed}/share/{names[g]}".encode()).digest())
         beyond += of_class[max(round(share * len(of_class)), 1) :]

@@ -166,8 +166,8 @@ def results_table(outcomes: Sequence[Outcome], reference: str) -> Table:
         f"patients; differences in AUC from “{of[reference].label if reference in of else '-'}”.",
         records,
         [
-            "AUC, sensitivity, specificity and accuracy are means over the seeds, folds pooled; the "
-            "cutoff is Youden's on each network's own validation part.",
+            "AUC, sensitivity, specificity and accuracy are means over the seeds, folds pooled; "
+            "the cutoff is Youden's on each network's own validation part.",
             resampling_note(len(first.labels), len(set(first.patient_ids)), RESAMPLES, 0)
             + " All conditions see the same resamples.",
             "P: the difference over its bootstrap standard error, two-sided; p_holm is corrected "

@@ -1,0 +1,113 @@
+"""The figures of a study: every condition's AUC, by name or along an axis, and the differences."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from thyrojax.analysis.table import Table
+from thyrojax.report.figures import BLACK, BLUE, GREEN, GREY, ORANGE, VERMILLION, new_figure
+from thyrojax.study.plan import Study
+from thyrojax.study.scores import Outcome
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_LINES = ((BLUE, "o", "-"), (VERMILLION, "s", "--"), (GREEN, "^", "-."), (ORANGE, "D", ":"))
+_WIDTH = 6.4  # inches
+
+
+def draw_areas(results: Table, folds: Table, reference: str) -> Figure:
+    """A row a condition: AUC with its interval, and a dot for each seed's mean over its folds."""
+    rows = results.records()
+    figure = new_figure(_WIDTH, 0.9 + 0.42 * len(rows))
+    axes = figure.subplots()
+    for place, row in enumerate(rows):
+        is_reference = row["condition"] == reference
+        _interval(axes, row, "auc", place, VERMILLION if is_reference else BLUE)
+        dots = _by_seed(folds, str(row["condition"]))
+        axes.plot(dots, [place + 0.2] * len(dots), ".", color=GREY, ms=5)
+    _name_rows(axes, [str(row["label"]) for row in rows])
+    axes.set_xlabel("AUC, 95 % interval of resampled patients; dots: seeds")
+    return figure
+
+
+def draw_differences(results: Table, reference: str) -> Figure:
+    """A row for each condition that is compared: its AUC less the reference's."""
+    rows = [row for row in results.records() if row["difference"] is not None]
+    figure = new_figure(_WIDTH, 0.9 + 0.42 * len(rows))
+    axes = figure.subplots()
+    axes.axvline(0.0, color=BLACK, lw=0.8)
+    for place, row in enumerate(rows):
+        _interval(axes, row, "difference", place, BLUE)
+    _name_rows(axes, [str(row["label"]) for row in rows])
+    axes.set_xlabel(textwrap.fill(f"AUC less that of “{reference}”, 95 % interval", 60))
+    return figure
+
+
+def lines_along(
+    results: Table, outcomes: Sequence[Outcome]
+) -> dict[str, list[tuple[float, dict[str, Any]]]]:
+    """Rows of the results by their place on the study's axis, for each line of two or more.
+
+    The conditions of one line share their label up to its last comma.
+    """
+    of = {outcome.name: outcome for outcome in outcomes}
+    lines: dict[str, list[tuple[float, dict[str, Any]]]] = {}
+    for row in results.records():
+        outcome = of[str(row["condition"])]
+        if outcome.x is not None:
+            head = outcome.label.rpartition(", ")[0]
+            lines.setdefault(head, []).append((outcome.x, row))
+    return {
+        name: sorted(rows, key=lambda pair: pair[0])
+        for name, rows in lines.items()
+        if len(rows) > 1
+    }
+
+
+def draw_along(study: Study, lines: dict[str, list[tuple[float, dict[str, Any]]]]) -> Figure:
+    """AUC along the study's axis, with bands: what `lines_along` gives."""
+    figure = new_figure(_WIDTH, 3.8)
+    axes = figure.subplots()
+    for number, (name, rows) in enumerate(lines.items()):
+        colour, marker, style = _LINES[number % len(_LINES)]
+        x, areas = [at for at, _ in rows], [row["auc"] for _, row in rows]
+        axes.plot(x, areas, marker + style, color=colour, ms=5, label=name)
+        known = [(at, row) for at, row in rows if row["auc_low"] is not None]
+        axes.fill_between(
+            [at for at, _ in known],
+            [row["auc_low"] for _, row in known],
+            [row["auc_high"] for _, row in known],
+            color=colour,
+            alpha=0.12,
+            lw=0,
+        )
+    axes.set_xlabel(study.x_label)
+    axes.set_ylabel("AUC")
+    if len(lines) > 1:
+        axes.legend(frameon=False)
+    return figure
+
+
+def _by_seed(folds: Table, condition: str) -> list[float]:
+    """Mean over the folds of each seed."""
+    found: dict[str, list[float]] = {}
+    for row in folds.records():
+        if row["condition"] == condition and isinstance(row["auc"], float):
+            found.setdefault(str(row["seed"]), []).append(row["auc"])
+    return [sum(values) / len(values) for values in found.values()]
+
+
+def _interval(axes: Any, row: dict[str, Any], name: str, place: int, colour: str) -> None:
+    if row[f"{name}_low"] is not None:
+        axes.plot([row[f"{name}_low"], row[f"{name}_high"]], [place, place], color=colour, lw=2)
+    axes.plot(row[name], place, "o", color=colour, ms=6)
+
+
+def _name_rows(axes: Any, labels: Sequence[str]) -> None:
+    axes.set_yticks(range(len(labels)), [textwrap.fill(label, 34) for label in labels])
+    axes.set_ylim(len(labels) - 0.4, -0.6)
+    axes.grid(axis="x", color="#dddddd", lw=0.7)
+    axes.set_axisbelow(True)

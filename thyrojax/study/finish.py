@@ -1,0 +1,63 @@
+"""From finished units to the study's tables, page and about.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from thyrojax.data.dataset import open_dataset
+from thyrojax.study.page import Finished, publish, tabulate
+from thyrojax.study.plan import Arm, Study, Unit, conditions_of
+from thyrojax.study.run import unit_file
+from thyrojax.study.scores import read_outcomes
+
+
+def finish(
+    study: Study,
+    arms: Sequence[Arm],
+    units: Sequence[Unit],
+    sets: Mapping[str, Path],
+    workdir: Path,
+    command: str,
+) -> Path:
+    """Tabulates and writes everything; all units have to be finished.
+
+    Returns:
+      The path of the page.
+    """
+    outcomes = read_outcomes(conditions_of(arms), study.combined, units, workdir)
+    about = _about(study, units, sets, workdir, command)
+    tables = tabulate(study, outcomes)
+    return publish(Finished(study, tuple(outcomes), tables, about, workdir, sets[""]))
+
+
+def _about(
+    study: Study, units: Sequence[Unit], sets: Mapping[str, Path], workdir: Path, command: str
+) -> dict[str, Any]:
+    told = [json.loads(unit_file(unit, workdir).read_text()) for unit in units]
+    info = open_dataset(sets[""]).info
+    config = units[0].config
+    return {
+        "study": study.name,
+        "title": study.title,
+        "question": study.question,
+        "source": info["source"],
+        "data": (
+            f"{info['n_nodules']:,} {info['subject']}: {info['label_names'][0]} against "
+            f"{info['label_names'][1]}"
+        ),
+        "command": command,
+        "input_size": config.input_size,
+        "epochs": config.epochs,
+        "folds": config.folds,
+        "seeds": len({unit.config.seed for unit in units}),
+        "runs": len(units),
+        "hours": sum(one["seconds"] for one in told) / 3600.0,
+        "peak_memory_gb": max(one["peak_memory_bytes"] for one in told) / 1e9,
+        "fingerprint": info["fingerprint"],
+        "versions": {
+            name: value for name, value in told[0]["versions"].items() if name != "command"
+        },
+    }

@@ -1,0 +1,170 @@
+"""A finished study as files: tables, figures, pooled predictions, one page, and about.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from thyrojax.analysis.predictions import write_predictions
+from thyrojax.analysis.table import Table
+from thyrojax.files import write_json, write_whole
+from thyrojax.report import markup
+from thyrojax.report.figures import Rendered, render
+from thyrojax.report.study_page import write_tables
+from thyrojax.report.study_tables import print_any
+from thyrojax.study.figures import draw_along, draw_areas, draw_differences, lines_along
+from thyrojax.study.plan import Study
+from thyrojax.study.results import folds_table, results_table, subgroup_table
+from thyrojax.study.scores import Outcome
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """What a study's `after` is given, and what its page is made of.
+
+    Attributes:
+      study: as its file has it.
+      outcomes: of its conditions.
+      tables: `results` first.
+      about: command, data, versions, seeds, folds, seconds: the content of about.json.
+      workdir: of the study.
+      data: the built set of the main arms.
+    """
+
+    study: Study
+    outcomes: tuple[Outcome, ...]
+    tables: tuple[Table, ...]
+    about: Mapping[str, Any]
+    workdir: Path
+    data: Path
+
+
+def tabulate(study: Study, outcomes: Sequence[Outcome]) -> tuple[Table, ...]:
+    """The results, by subgroup where there are such nodules, and each network's AUC."""
+    tables = [results_table(outcomes, study.reference)]
+    for column in study.subgroups:
+        found = subgroup_table(outcomes, study.reference, column)
+        if found:
+            tables.append(found)
+    return (*tables, folds_table(outcomes))
+
+
+def publish(finished: Finished) -> Path:
+    """Writes WORKDIR/tables, figures, predictions, about.json and study.html; the page last.
+
+    Returns:
+      The path of the page.
+    """
+    study, results = finished.study, finished.tables[0]
+    drawn = _draw(finished)
+    more = list(study.after(finished)) if study.after else []
+    for outcome in finished.outcomes:
+        path = finished.workdir / "predictions" / f"{outcome.name}.csv"
+        write_predictions(path, outcome.predictions())
+    write_tables(finished.workdir, finished.tables)
+    for name, rendered in drawn.items():
+        write_whole(finished.workdir / "figures" / f"{name}.png", rendered.png)
+        write_whole(finished.workdir / "figures" / f"{name}.svg", rendered.svg)
+    about = {**finished.about, "finding": finding(study, results)}
+    write_json(finished.workdir / "about.json", about)
+    path = finished.workdir / "study.html"
+    write_whole(path, _page(finished, drawn, about, more).encode())
+    return path
+
+
+def finding(study: Study, results: Table) -> str:
+    """One sentence: the reference's AUC, and the condition that differs most from it."""
+    rows = {str(row["condition"]): row for row in results.records()}
+    compared = [row for row in rows.values() if row["difference"] is not None]
+    base = rows.get(study.reference)
+    told = f"{base['label']}: AUC {_interval(base, 'auc')}" if base else ""
+    if not compared:
+        return told + "."
+    most = max(compared, key=lambda row: abs(float(row["difference"] or 0.0)))
+    apart = [row for row in compared if row["p_holm"] is not None and row["p_holm"] < 0.05]  # type: ignore[operator]
+    count = (
+        "the only comparison"
+        if len(compared) == 1
+        else f"largest of {len(compared)} differences; {len(apart)} have P < 0.05 after Holm"
+    )
+    return f"{told}; {most['label']} differs by {_interval(most, 'difference', '+')} ({count})."
+
+
+def _interval(row: Mapping[str, Any], name: str, sign: str = "") -> str:
+    value = f"{row[name]:{sign}.3f}"
+    if row[f"{name}_low"] is None:
+        return value
+    return f"{value} ({row[f'{name}_low']:{sign}.3f} to {row[f'{name}_high']:{sign}.3f})"
+
+
+def _draw(finished: Finished) -> dict[str, Rendered]:
+    study, results, folds = finished.study, finished.tables[0], finished.tables[-1]
+    drawn = {"areas": render(draw_areas, results, folds, study.reference)}
+    if any(row["difference"] is not None for row in results.records()):
+        label = next(o.label for o in finished.outcomes if o.name == study.reference)
+        drawn["differences"] = render(draw_differences, results, label)
+    lines = lines_along(results, finished.outcomes)
+    if lines:
+        drawn["along"] = render(draw_along, study, lines)
+    return drawn
+
+
+_CAPTIONS = {
+    "along": "AUC along the axis; bands are 95 % intervals of resampled patients.",
+    "areas": "AUC of each condition. Dots: the mean over the folds of each seed.",
+    "differences": "Difference in AUC from the reference, over the same resamples of patients.",
+}
+
+
+def _page(
+    finished: Finished,
+    drawn: Mapping[str, Rendered],
+    about: Mapping[str, Any],
+    more: Sequence[tuple[str, str, str]],
+) -> str:
+    study = finished.study
+    figures = [
+        markup.figure(drawn[name], caption, caption)
+        for name, caption in _CAPTIONS.items()
+        if name in drawn
+    ]
+    parts = [
+        ("results", "Results", [markup.paragraph(about["finding"]), *figures]),
+        ("tables", "Tables", [print_any(table) for table in finished.tables]),
+    ]
+    sections = [(*head, markup.section(*head, *body)) for *head, body in parts]
+    sections += [
+        (identifier, heading, markup.section(identifier, heading, html))
+        for identifier, heading, html in more
+    ]
+    facts = {
+        name.replace("_", " "): value for name, value in about.items() if name not in _NOT_SHOWN
+    }
+    reproduce = markup.section(
+        "again",
+        "To get the same again",
+        f"<p>Command: <code>{markup.escaped(about['command'])}</code></p>",
+        markup.settings(facts),
+        "<h3>Versions</h3>",
+        markup.settings(about["versions"]),
+    )
+    sections.append(("again", "To get the same again", reproduce))
+    lead = "".join(
+        f'<p class="subtitle">{markup.escaped(text)}</p>'
+        for text in (study.question, about["data"], study.expected)
+        if text
+    )
+    now = datetime.now(tz=UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return markup.document(
+        study.title,
+        lead,
+        [(identifier, heading) for identifier, heading, _ in sections],
+        "\n".join(html for _, _, html in sections),
+        f"<p>Written by thyrojax on {now}. Research software: not a medical device.</p>",
+    )
+
+
+_NOT_SHOWN = ("command", "versions", "finding", "data", "title", "question")
