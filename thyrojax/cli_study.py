@@ -22,10 +22,11 @@ fields of the configuration are options here too, of every run of the study: --e
 
 
 def _study(args: argparse.Namespace) -> None:
+    from thyrojax.data.dataset import open_dataset
     from thyrojax.presets import override
     from thyrojax.study import sets
     from thyrojax.study.finish import finish
-    from thyrojax.study.plan import chosen_arms, load_study, units_of
+    from thyrojax.study.plan import chosen_arms, load_study, reference_of, units_of
     from thyrojax.study.run import is_finished, run_units
 
     say = (lambda line: None) if args.quiet else (lambda line: print(line, file=sys.stderr))
@@ -36,8 +37,11 @@ def _study(args: argparse.Namespace) -> None:
     seeds = range(args.seeds if args.seeds is not None else study.seeds)
     if not seeds:
         raise ConfigError(f"--seeds: found {args.seeds}, expected at least 1")
-    arms = chosen_arms(study, base, args.only, list(found))
-    units = units_of(arms, base, seeds)
+    opened = {name: open_dataset(path) for name, path in found.items()}
+    arms, left_out = chosen_arms(study, base, args.only, opened)
+    for line in left_out:
+        say(f"left out: {line}")
+    units, reference = units_of(arms, base, seeds), reference_of(study, base)
     if args.dry_run:
         _print_estimate(units, found, args.workdir)
         return
@@ -49,8 +53,8 @@ def _study(args: argparse.Namespace) -> None:
     if missing:
         print(f"{args.workdir}: {len(missing)} of {len(units)} runs are still to be done elsewhere")
         return
-    command = shlex.join(["thyrojax", "study", *args.arguments])
-    print(finish(study, arms, units, found, args.workdir, command))
+    command = shlex.join(["thyrojax", *args.arguments])
+    print(finish(study, arms, units, reference, found, args.workdir, command, left_out))
 
 
 def _print_estimate(units: Any, sets: Any, workdir: Path) -> None:

@@ -18,19 +18,28 @@ def finish(
     study: Study,
     arms: Sequence[Arm],
     units: Sequence[Unit],
+    reference: str,
     sets: Mapping[str, Path],
     workdir: Path,
     command: str,
+    left_out: Sequence[str] = (),
 ) -> Path:
     """Tabulates and writes everything; all units have to be finished.
+
+    Args:
+      command: that was given.
+      left_out: a line for each arm that could not be run, for the page.
 
     Returns:
       The path of the page.
     """
     outcomes = read_outcomes(conditions_of(arms), study.combined, units, workdir)
-    about = _about(study, units, sets, workdir, command)
-    tables = tabulate(study, outcomes)
-    return publish(Finished(study, tuple(outcomes), tables, about, workdir, sets[""]))
+    about = {
+        **_about(study, units, sets, workdir, command),
+        "left_out": "; ".join(left_out) or "nothing",
+    }
+    tables = tabulate(study, reference, outcomes)
+    return publish(Finished(study, reference, tuple(outcomes), tables, about, workdir, sets[""]))
 
 
 def _about(

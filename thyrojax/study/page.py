@@ -27,6 +27,7 @@ class Finished:
 
     Attributes:
       study: as its file has it.
+      reference: the name of the condition that the others are compared with.
       outcomes: of its conditions.
       tables: `results` first.
       about: command, data, versions, seeds, folds, seconds: the content of about.json.
@@ -35,6 +36,7 @@ class Finished:
     """
 
     study: Study
+    reference: str
     outcomes: tuple[Outcome, ...]
     tables: tuple[Table, ...]
     about: Mapping[str, Any]
@@ -42,11 +44,11 @@ class Finished:
     data: Path
 
 
-def tabulate(study: Study, outcomes: Sequence[Outcome]) -> tuple[Table, ...]:
+def tabulate(study: Study, reference: str, outcomes: Sequence[Outcome]) -> tuple[Table, ...]:
     """The results, by subgroup where there are such nodules, and each network's AUC."""
-    tables = [results_table(outcomes, study.reference)]
+    tables = [results_table(outcomes, reference)]
     for column in study.subgroups:
-        found = subgroup_table(outcomes, study.reference, column)
+        found = subgroup_table(outcomes, reference, column)
         if found:
             tables.append(found)
     return (*tables, folds_table(outcomes))
@@ -68,18 +70,18 @@ def publish(finished: Finished) -> Path:
     for name, rendered in drawn.items():
         write_whole(finished.workdir / "figures" / f"{name}.png", rendered.png)
         write_whole(finished.workdir / "figures" / f"{name}.svg", rendered.svg)
-    about = {**finished.about, "finding": finding(study, results)}
+    about = {**finished.about, "finding": finding(finished.reference, results)}
     write_json(finished.workdir / "about.json", about)
     path = finished.workdir / "study.html"
     write_whole(path, _page(finished, drawn, about, more).encode())
     return path
 
 
-def finding(study: Study, results: Table) -> str:
+def finding(reference: str, results: Table) -> str:
     """One sentence: the reference's AUC, and the condition that differs most from it."""
     rows = {str(row["condition"]): row for row in results.records()}
     compared = [row for row in rows.values() if row["difference"] is not None]
-    base = rows.get(study.reference)
+    base = rows.get(reference)
     told = f"{base['label']}: AUC {_interval(base, 'auc')}" if base else ""
     if not compared:
         return told + "."
@@ -102,9 +104,9 @@ def _interval(row: Mapping[str, Any], name: str, sign: str = "") -> str:
 
 def _draw(finished: Finished) -> dict[str, Rendered]:
     study, results, folds = finished.study, finished.tables[0], finished.tables[-1]
-    drawn = {"areas": render(draw_areas, results, folds, study.reference)}
+    drawn = {"areas": render(draw_areas, results, folds, finished.reference)}
     if any(row["difference"] is not None for row in results.records()):
-        label = next(o.label for o in finished.outcomes if o.name == study.reference)
+        label = next(o.label for o in finished.outcomes if o.name == finished.reference)
         drawn["differences"] = render(draw_differences, results, label)
     lines = lines_along(results, finished.outcomes)
     if lines:

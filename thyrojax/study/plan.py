@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from thyrojax.config import Config
+from thyrojax.data.dataset import Dataset
 from thyrojax.errors import ConfigError
 
 Method = Literal["train", "frozen"]
@@ -62,6 +63,7 @@ class Arm:
       data: which of the study's sets it is of; "" is the main one.
       x: the place on the figure's axis.
       keep: whether the networks are kept after they have been scored.
+      lacks: of a set, what the arm would need and cannot have there; "" where nothing.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Arm:
     data: str = ""
     x: float | None = None
     keep: bool = False
+    lacks: Callable[[Dataset], str] = lambda dataset: ""
 
 
 @dataclass(frozen=True)
@@ -100,9 +103,11 @@ class Study:
       title: of its page.
       question: one sentence that the results answer.
       arms: the arms, from the base configuration (of the data's preset, `small` or not).
-      reference: the condition that the others are compared with (`Condition.name`).
+      reference: the condition that the others are compared with (`Condition.name`), or which one
+        it is with a base configuration.
       small: fields of the base for `--small`.
       seeds: how many, unless told otherwise.
+      folds: how many where the base has none; 0 leaves it without.
       subgroups: columns of the predictions by whose categories the results are given too.
       x_label: of the figure's axis, where the conditions have places on one.
       expected: what was known before, with its source, for the page.
@@ -114,9 +119,10 @@ class Study:
     title: str
     question: str
     arms: Callable[[Config], Sequence[Arm]]
-    reference: str
+    reference: str | Callable[[Config], str]
     small: Mapping[str, Any] = field(default_factory=dict)
     seeds: int = 3
+    folds: int = 0
     subgroups: tuple[str, ...] = ()
     x_label: str = ""
     expected: str = ""
@@ -190,8 +196,13 @@ def load_study(place: Path) -> Study:
     return study
 
 
-def chosen_arms(study: Study, base: Config, only: Sequence[str], sets: Sequence[str]) -> list[Arm]:
-    """The study's arms whose data there is; those named in `only`, if any.
+def chosen_arms(
+    study: Study, base: Config, only: Sequence[str], sets: Mapping[str, Dataset]
+) -> tuple[list[Arm], list[str]]:
+    """The study's arms, or those named in `only`; and a line for each that cannot be run.
+
+    Args:
+      sets: by the name that arms call them.
 
     Raises:
       ConfigError: an unknown name; two arms of one name; an arm's field that does not exist; the
@@ -204,9 +215,9 @@ def chosen_arms(study: Study, base: Config, only: Sequence[str], sets: Sequence[
         twice = sorted({name for name in found if found.count(name) > 1})
         if twice:
             raise ConfigError(f"{study.name}: found {kind} {twice[0]!r} twice, expected it once")
-    if study.reference not in conditions:
+    if reference_of(study, base) not in conditions:
         raise ConfigError(
-            f"{study.name}, reference: found {study.reference!r}, expected one of "
+            f"{study.name}, reference: found {reference_of(study, base)!r}, expected one of "
             f"{', '.join(conditions)}"
         )
     unknown = [name for name in only if name not in names]
@@ -220,7 +231,27 @@ def chosen_arms(study: Study, base: Config, only: Sequence[str], sets: Sequence[
                 f"{study.name}, arm {arm.name}: found field {odd[0]!r}, expected one "
                 "of the configuration"
             )
-    return [arm for arm in arms if (not only or arm.name in only) and arm.data in sets]
+    chosen, left_out = [], []
+    for arm in arms:
+        if only and arm.name not in only:
+            continue
+        lacking = (
+            arm.lacks(sets[arm.data])
+            if arm.data in sets
+            else f"found no --data {arm.data}=DIR, expected the set {arm.data}"
+        )
+        if lacking:
+            left_out.append(f"{arm.label}: {lacking}")
+        else:
+            chosen.append(arm)
+    if not chosen:
+        raise ConfigError(f"{study.name}: found no arm that can be run ({'; '.join(left_out)})")
+    return chosen, left_out
+
+
+def reference_of(study: Study, base: Config) -> str:
+    """The name of the condition that the others are compared with."""
+    return study.reference if isinstance(study.reference, str) else study.reference(base)
 
 
 def conditions_of(arms: Sequence[Arm]) -> list[Condition]:

@@ -13,6 +13,7 @@ import resource
 import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -197,17 +198,19 @@ def _trained(
     mapping = scoring_mapping(trained.config)
     variables = mapping.put(trained.variables)
     found: Scored = {}
+    plain: dict[tuple[str, int], Float[np.ndarray, " n"]] = {}
     for scoring in unit.arm.scorings:
         margin = _margin(unit, scoring)
         found[scoring.name] = {}
         for part in PARTS:
-            rows, of = parts[part], (mapping, variables, dataset)
-            if scoring.change:
-                change = scoring.change
-                scores = score_changed(*of, rows, trained.config, margin, change)
-            else:
-                scores = score_rows(*of, rows, trained.config, margin)
-            found[scoring.name][part] = scores
+            of = (mapping, variables, dataset, parts[part], trained.config, margin)
+            # The cutoff knows nothing of a change: it is of the validation part as it is.
+            if scoring.change and part == "test":
+                found[scoring.name][part] = score_changed(*of, scoring.change)
+                continue
+            if (part, margin) not in plain:
+                plain[part, margin] = score_rows(*of)
+            found[scoring.name][part] = plain[part, margin]
     return found
 
 
@@ -219,12 +222,14 @@ def _table(
     part: str,
     margin: int,
 ) -> Predictions:
-    """Predictions with the fold, the seed, and whether the annotated box is taller than wide."""
+    """Predictions with fold, seed, the box's shape, and whether its patient has several images."""
     table = predictions_table(dataset, rows, scores, part, margin)
     boxes = [dataset.records[row].box for row in rows]
+    images = Counter(record.patient_id for record in dataset.records)
     columns = {
         **table.columns,
         "box_shape": tuple("taller" if box.height > box.width else "wider" for box in boxes),
+        "views": tuple("several" if images[p] > 1 else "one" for p in table.patient_ids),
         "fold": (str(unit.config.fold),) * len(table),
         "seed": (str(unit.config.seed),) * len(table),
     }

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from thyrojax.analysis.cases import take
-from thyrojax.analysis.cutoff import call_positive, youden_cutoff
+from thyrojax.analysis.cutoff import youden_cutoff
 from thyrojax.analysis.predictions import Predictions, read_predictions
 from thyrojax.errors import RunError
 from thyrojax.shapes import Bool, Float, Int
@@ -37,7 +37,7 @@ class Outcome:
       image_ids, patient_ids, labels: of the nodules.
       columns: what else is known of the nodules.
       scores: of each seed.
-      called: whether a score reaches the cutoff (Youden's) of its own network's validation part.
+      cutoffs: for each score, Youden's of its own network's validation part.
       folds: the fold that each nodule was tested in.
     """
 
@@ -50,8 +50,13 @@ class Outcome:
     labels: Int[np.ndarray, " cases"]
     columns: dict[str, tuple[str, ...]]
     scores: Float[np.ndarray, "seeds cases"]
-    called: Bool[np.ndarray, "seeds cases"]
+    cutoffs: Float[np.ndarray, "seeds cases"]
     folds: tuple[str, ...]
+
+    @property
+    def called(self) -> Bool[np.ndarray, "seeds cases"]:
+        """Whether each score reaches its cutoff."""
+        return self.scores >= self.cutoffs
 
     def predictions(self) -> Predictions:
         """Scores averaged over the seeds, as a predictions file holds them."""
@@ -125,14 +130,14 @@ def _by_id(table: Predictions) -> Predictions:
 def _pooled(name: str, label: str, x: float | None, scored: Sequence[Scored]) -> Outcome:
     """Folds of each seed put together, seeds stacked."""
     seeds = tuple(sorted({one.seed for one in scored}))
-    tables, calls = [], []
+    tables, cutoffs = [], []
     for seed in seeds:
         of_seed = sorted((one for one in scored if one.seed == seed), key=lambda one: one.fold)
         pooled = _joined([one.test for one in of_seed])
-        called = np.concatenate([_called(one) for one in of_seed])
+        cut = np.concatenate([_cutoffs(one) for one in of_seed])
         order = np.array(sorted(range(len(pooled)), key=pooled.image_ids.__getitem__))
         tables.append(take(pooled, order))
-        calls.append(called[order])
+        cutoffs.append(cut[order])
     first = tables[0]
     if len(set(first.image_ids)) < len(first):
         raise RunError(f"{name}: found nodules that two folds test, expected each in one")
@@ -146,7 +151,7 @@ def _pooled(name: str, label: str, x: float | None, scored: Sequence[Scored]) ->
         labels=first.labels,
         columns=first.columns,
         scores=np.stack([table.scores for table in tables]),
-        called=np.stack(calls),
+        cutoffs=np.stack(cutoffs),
         folds=first.columns["fold"],
     )
 
@@ -167,6 +172,6 @@ def _joined(tables: Sequence[Predictions]) -> Predictions:
     )
 
 
-def _called(one: Scored) -> Bool[np.ndarray, " cases"]:
+def _cutoffs(one: Scored) -> Float[np.ndarray, " cases"]:
     cutoff = youden_cutoff(one.validation.labels, one.validation.scores)
-    return call_positive(one.test.scores, cutoff)
+    return np.full(len(one.test), cutoff)

@@ -52,6 +52,8 @@ def base_config(study: Study, data: Path, small: bool) -> Config:
     source = open_dataset(data).info["source"]
     preset = _PRESET_OF.get(source, source if source in PRESETS else _OTHERS)
     config = load_preset(preset)
+    if study.folds and not config.folds:
+        config = dataclasses.replace(config, folds=study.folds)
     return dataclasses.replace(config, **study.small) if small else config
 
 

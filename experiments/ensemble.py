@@ -1,0 +1,45 @@
+"""What averaging buys: networks of several seeds, several margins at test time, both.
+
+    thyrojax study experiments/ensemble.py --data phantom --small --seeds 5 --workdir DIR
+
+The single network is the mean of its seeds' figures; an ensemble is one, so its row has no spread
+between seeds. Every nodule is scored by networks that saw no image of its patient: within a fold,
+the members are of the same fold.
+"""
+
+from collections.abc import Sequence
+
+from thyrojax.config import Config
+from thyrojax.study.plan import Arm, Combined, Scoring, Study
+
+SHARES = (0.25, 0.5, 0.75, 1.0)  # of the preset's largest margin
+
+
+def arms(base: Config) -> Sequence[Arm]:
+    """One network, scored at several margins."""
+    scorings = tuple(
+        Scoring(
+            f"share{round(100 * share)}",
+            f"margin {round(share * base.margin_max)} px",
+            round(share * base.margin_max),
+        )
+        for share in SHARES
+    )
+    return [Arm("network", "one network", scorings=scorings)]
+
+
+EVERY = tuple(f"network-share{round(100 * share)}" for share in SHARES)
+
+study = Study(
+    name="ensemble",
+    title="Ensembles",
+    question="What do several seeds, and several margins at test time, add?",
+    arms=arms,
+    reference="network-share50",
+    small={"input_size": 96, "epochs": 4.0},
+    combined=(
+        Combined("margins", "one network, mean of its margins", EVERY),
+        Combined("seeds", "mean of the seeds", ("network-share50",), over_seeds=True),
+        Combined("both", "mean of the seeds and margins", EVERY, over_seeds=True),
+    ),
+)
