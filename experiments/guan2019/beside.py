@@ -1,0 +1,251 @@
+"""What follows the study's own tables: the whole statistics, the run's report, and the published
+figures beside ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.guan2019.published.printed import N_BENIGN, N_PTC, READERS, read_printed
+from thyrojax.analysis.analyse import analyse
+from thyrojax.analysis.options import Options
+from thyrojax.analysis.predictions import Predictions, read_predictions
+from thyrojax.analysis.study import Study as Statistics
+from thyrojax.data.dataset import open_dataset
+from thyrojax.data.looking import open_set
+from thyrojax.data.stats import compute_statistics
+from thyrojax.data.stats_figures import draw_statistics, write_figures
+from thyrojax.evaluate import evaluate
+from thyrojax.report.html import write_report
+from thyrojax.report.markup import escaped, table
+from thyrojax.report.study_page import write_study
+from thyrojax.study.page import Finished
+from thyrojax.study.scores import Outcome
+
+_LEAST = 1e-6  # a cutoff's distance from 0 and 1
+
+
+def sections(finished: Finished) -> list[tuple[str, str, str]]:
+    """Writes WORKDIR/analysis, input_sizes, figure1 and the run's report; the page's further parts.
+
+    Figure 1 is of the parts of the first network's split; Figures 2 to 4 stand in its report.
+    """
+    data, workdir = open_dataset(finished.data), finished.workdir
+    label_names = (str(data.info["label_names"][0]), str(data.info["label_names"][1]))
+    provenance = {"command": finished.about["command"], "versions": finished.about["versions"]}
+    of = {outcome.name: outcome for outcome in finished.outcomes}
+    main = [name for name in of if name.startswith("main-")]
+    margins = [finished.reference, *(name for name in main if name != finished.reference)]
+    sizes = [finished.reference, *(name for name in of if name not in main)]
+    run = min((workdir / "runs" / "main").iterdir())
+    statistics = _statistics([of[name] for name in margins], run, label_names)
+    write_study(workdir / "analysis", statistics, provenance)
+    if len(sizes) > 1:
+        by_size = _statistics([of[name] for name in sizes], run, label_names)
+        write_study(workdir / "input_sizes", by_size, provenance)
+    counted = compute_statistics([open_set(finished.data)], run / "split.csv")
+    write_figures(workdir / "figure1", draw_statistics(counted))
+    evaluate(run, finished.data, margins=[_margin(name) for name in main], which="latest")
+    write_report(run)
+    report = run.relative_to(workdir) / "report.html"
+    links = {
+        "analysis/report.html": "every table and figure of the statistics, margins compared",
+        "input_sizes/report.html": "the input sizes compared",
+        str(report): "the first network: Figures 2 to 4, examples, model card, checklists",
+        "figure1/": "size and TI-RADS by part and class (Figure 1)",
+    }
+    items = "".join(
+        f'<li><a href="{escaped(place)}">{escaped(words)}</a></li>'
+        for place, words in links.items()
+        if (workdir / place).exists()
+    )
+    printed = [
+        _margins(finished, main),
+        _size_groups(statistics),
+        _features(statistics),
+        _odds(statistics),
+        _readers(statistics),
+    ]
+    return [
+        ("beside", "The paper's tables beside ours", "\n".join(filter(None, printed))),
+        ("more", "All of it", f"<ul>{items}</ul>"),
+    ]
+
+
+def _margin(name: str) -> int:
+    return int(name.rpartition("-m")[2])
+
+
+def _statistics(outcomes: Sequence[Outcome], run: Path, label_names: tuple[str, str]) -> Statistics:
+    """The first seed's networks, the first one in full.
+
+    With one split the cutoffs come from its validation parts. With folds each nodule's score is
+    moved, on the logit scale, so that its own network's cutoff lies at 0.5.
+    """
+    folds = len(set(outcomes[0].folds)) > 1
+    models = {outcome.label: _first_seed(outcome, folds) for outcome in outcomes}
+    if folds:
+        return analyse(models, {}, Options(cutoff=0.5, label_names=label_names))
+    seed = run.name
+    runs = run.parents[1]
+    validation = {}
+    for outcome in outcomes:
+        arm, _, scoring = outcome.name.partition("-")
+        name = f"{scoring}_val.csv" if scoring else "val.csv"
+        path = runs / arm / seed / "predictions" / name
+        validation[outcome.label] = read_predictions(path)
+    return analyse(models, validation, Options(label_names=label_names))
+
+
+def _first_seed(outcome: Outcome, moved: bool) -> Predictions:
+    scores = outcome.scores[0]
+    if moved:
+        cutoffs = np.clip(outcome.cutoffs[0], _LEAST, 1.0 - _LEAST)
+        inside = np.clip(scores, _LEAST, 1.0 - _LEAST)
+        odds = inside / (1.0 - inside) * (1.0 - cutoffs) / cutoffs
+        scores = odds / (1.0 + odds)
+    kept = {name: cells for name, cells in outcome.columns.items() if name not in _NO_FEATURES}
+    return Predictions(outcome.image_ids, outcome.patient_ids, outcome.labels, scores, kept)
+
+
+_NO_FEATURES = ("split", "margin", "fold", "seed", "views", "box_shape")
+
+
+def _percent(row: Mapping[str, Any], name: str) -> str:
+    return _interval(row, name, 100.0, 1)
+
+
+def _interval(row: Mapping[str, Any], name: str, scale: float = 1.0, digits: int = 3) -> str:
+    if row.get(name) is None:
+        return "-"
+    text = f"{scale * row[name]:.{digits}f}"
+    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
+    if low is None or high is None:
+        return text
+    return f"{text} ({scale * low:.{digits}f} to {scale * high:.{digits}f})"
+
+
+def _margins(finished: Finished, main: Sequence[str]) -> str:
+    printed = {row["margin_px"]: row for row in read_printed("table1")}
+    rows = []
+    for row in finished.tables[0].records():
+        if row["condition"] not in main:
+            continue
+        margin = str(_margin(str(row["condition"])))
+        paper = printed.get(margin)
+        cells = [_percent(row, name) for name in ("accuracy", "sensitivity", "specificity")]
+        theirs = [paper[f"{name}_pct"] for name in _SHARES] + [paper["az"]] if paper else ["-"] * 4
+        rows.append([f"{margin} px", *cells, _interval(row, "auc"), *theirs])
+    header = ["Margin", "Accuracy %", "Sensitivity %", "Specificity %", "AUC"]
+    header += [f"Paper: {name}" for name in ("accuracy", "sensitivity", "specificity", "Az")]
+    return table("Table 1: by margin; 95 % intervals of resampled patients.", header, rows)
+
+
+_SHARES = ("accuracy", "sensitivity", "specificity")
+
+
+def _size_groups(statistics: Statistics) -> str:
+    if "size_groups" not in statistics.tables:
+        return ""
+    printed = {row["group"]: row for row in read_printed("size_groups")}
+    rows = []
+    for row in statistics.tables["size_groups"].records():
+        paper = printed.get(str(row["group"]))
+        theirs = (
+            [paper["sensitivity_pct"], paper["specificity_pct"], paper["az"]]
+            if paper
+            else ["-"] * 3
+        )
+        ours = [_percent(row, "sensitivity"), _percent(row, "specificity"), _interval(row, "auc")]
+        rows.append([f"{row['group']} cm", str(row["n"]), *ours, *theirs])
+    header = ["Largest diameter", "n", "Sensitivity %", "Specificity %", "AUC"]
+    header += ["Paper: sensitivity", "Paper: specificity", "Paper: Az"]
+    return table("By size.", header, rows)
+
+
+def _features(statistics: Statistics) -> str:
+    """P of each feature and class: is the network right as often in all of its categories?"""
+    if "features" not in statistics.tables:
+        return ""
+    printed: dict[tuple[str, str], str] = {}
+    for row in read_printed("table2"):
+        for label, of_class in (("1", "ptc"), ("0", "benign")):
+            if row[f"{of_class}_p"]:
+                printed[row["feature"], label] = row[f"{of_class}_p"]
+    found: dict[tuple[str, str], Mapping[str, Any]] = {}
+    for record in statistics.tables["features"].records():
+        if record["p_chi2"] is not None or record["p_exact"] is not None:
+            found.setdefault((str(record["feature"]), str(record["label"])), record)
+    rows = [
+        [
+            f"{feature.replace('_', ' ')}, {statistics.label_names[int(label)]}",
+            _p(record["p_chi2"]),
+            _p(record["p_exact"]),
+            printed.get((feature, label), "-"),
+        ]
+        for (feature, label), record in found.items()
+    ]
+    if not rows:
+        return ""
+    header = ["Feature and class", "P, chi-squared", "P, exact", "Paper: P, chi-squared"]
+    return table("Table 2: right and wrong by sonographic feature.", header, rows)
+
+
+def _odds(statistics: Statistics) -> str:
+    if "odds_ratios" not in statistics.tables:
+        return ""
+    printed = {row["variable"]: row for row in read_printed("table3")}
+    rows = []
+    for row in statistics.tables["odds_ratios"].records():
+        paper = printed.get(str(row["variable"]))
+        theirs = _printed_odds(paper, row["model"] == "multivariate") if paper else "-"
+        ours = "-"
+        if row["odds_ratio"] is not None:
+            ours = f"{row['odds_ratio']:.3f} ({row['ci_low']:.3f} to {row['ci_high']:.3f})"
+        words = str(row["variable"]).replace("_", " ")
+        rows.append(
+            [f"{words}, {row['model']}", ours, _p(row["p"]), theirs, str(row["note"] or "")]
+        )
+    header = ["Exposure", "Odds ratio of a wrong call", "P", "Paper", "Note"]
+    return table("Table 3: what goes with misdiagnosis.", header, rows)
+
+
+def _printed_odds(row: Mapping[str, str], multivariate: bool) -> str:
+    name, low, high = (
+        ("or_multivariate", "mci_low", "mci_high")
+        if multivariate
+        else ("or_univariate", "ci_low", "ci_high")
+    )
+    return f"{row[name]} ({row[low]} to {row[high]})" if row[name] else "-"
+
+
+def _readers(statistics: Statistics) -> str:
+    if "readers" not in statistics.tables:
+        return ""
+    printed = {
+        "sensitivity": f"{100 * READERS['ptc'] / N_PTC:.1f}",
+        "specificity": f"{100 * READERS['benign'] / N_BENIGN:.1f}",
+    }
+    rows = [
+        [
+            str(row["measure"]),
+            _percent(row, "reader"),
+            _percent(row, "model"),
+            _p(row["p"]),
+            printed[str(row["measure"])],
+        ]
+        for row in statistics.tables["readers"].records()
+        if row["measure"] in printed
+    ]
+    header = ["", "Reader %", "Network %", "P", "Paper: radiologists %"]
+    return table("The reader beside the network.", header, rows) if rows else ""
+
+
+def _p(value: Any) -> str:
+    if value is None:
+        return "-"
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
