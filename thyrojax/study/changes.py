@@ -16,7 +16,6 @@ Each imitates something that differs between scanners, exports and readers. `gai
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -135,8 +134,3 @@ def blurred(
     return np.asarray(
         cv2.GaussianBlur(crop, (0, 0), deviation, borderType=cv2.BORDER_REFLECT_101), np.float32
     )
-
-
-def strengths(kind: str, values: Sequence[float]) -> list[Change]:
-    """Changes of one kind."""
-    return [Change(kind, float(value)) for value in values]  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ import numpy as np
 from thyrojax.config import Config
 from thyrojax.data import stream
 from thyrojax.data.dataset import Dataset
+from thyrojax.data.splits import Parts
 from thyrojax.features import load_network, pooled_features
 from thyrojax.shapes import Float, Int
 
@@ -21,8 +22,8 @@ _kept: dict[tuple[object, ...], Float[np.ndarray, "n features"]] = {}
 
 
 def frozen_scores(
-    dataset: Dataset, parts: dict[str, Int[np.ndarray, " n"]], config: Config, margin: int
-) -> dict[str, Float[np.ndarray, " n"]]:
+    dataset: Dataset, parts: Parts, config: Config, margin: int
+) -> dict[str, np.ndarray]:
     """Scores of the validation and test parts by a regression on features of the training part.
 
     Trained and scored at one margin, without augmentation; the folds of one set share the features.

@@ -36,7 +36,7 @@ from thyrojax.train.scoring import score_rows
 from thyrojax.trained_run import open_trained, scoring_mapping
 
 Say = Callable[[str], None]
-Scored = dict[str, dict[str, Float[np.ndarray, " n"]]]  # scoring -> part -> scores
+Scored = dict[str, dict[str, np.ndarray]]  # scoring -> part -> scores
 PARTS = {"validation": "val", "test": "test"}  # as split.csv and as files have it
 
 
@@ -176,7 +176,7 @@ def _margin(unit: Unit, scoring: Scoring) -> int:
     return unit.config.margin_eval if scoring.margin is None else scoring.margin
 
 
-def _frozen(unit: Unit, dataset: Dataset, parts: dict[str, Int[np.ndarray, " n"]]) -> Scored:
+def _frozen(unit: Unit, dataset: Dataset, parts: splits.Parts) -> Scored:
     changed = [scoring.name for scoring in unit.arm.scorings if scoring.change]
     if changed:
         raise ConfigError(
@@ -189,16 +189,14 @@ def _frozen(unit: Unit, dataset: Dataset, parts: dict[str, Int[np.ndarray, " n"]
     }
 
 
-def _trained(
-    unit: Unit, run: Path, dataset: Dataset, parts: dict[str, Int[np.ndarray, " n"]]
-) -> Scored:
+def _trained(unit: Unit, run: Path, dataset: Dataset, parts: splits.Parts) -> Scored:
     # The last state, not the best on validation: a fold's validation part is small, and choosing
     # among its noisy figures helps whichever arm is noisier.
     trained = open_trained(run, "latest")
     mapping = scoring_mapping(trained.config)
     variables = mapping.put(trained.variables)
     found: Scored = {}
-    plain: dict[tuple[str, int], Float[np.ndarray, " n"]] = {}
+    plain: dict[tuple[str, int], np.ndarray] = {}
     for scoring in unit.arm.scorings:
         margin = _margin(unit, scoring)
         found[scoring.name] = {}

@@ -1,0 +1,209 @@
+"""A study through the command: what it writes, going on, shards, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from thyrojax.analysis.predictions import read_predictions
+from thyrojax.cli import main
+from thyrojax.study.plan import load_study, units_of
+
+STUDY = """
+from thyrojax.study.plan import Arm, Change, Combined, Scoring, Study
+
+SCORINGS = (
+    Scoring("m0", "margin 0", 0, x=0.0),
+    Scoring("m50", "margin 50", 50, x=50.0),
+    Scoring("blurred", "blurred", change=Change("blur", 2.0)),
+)
+
+study = Study(
+    name="tiny",
+    title="A tiny study",
+    question="Does it run?",
+    arms=lambda base: [
+        Arm("square", "square", scorings=SCORINGS),
+        Arm("frame", "whole frame", {"crop_shape": "frame"}),
+        Arm("mm", "in mm", lacks=lambda dataset: "found no spacing, expected one"),
+        Arm("elsewhere", "of another set", data="other"),
+    ],
+    reference="square-m50",
+    seeds=2,
+    subgroups=("box_shape",),
+    x_label="margin, px",
+    combined=(Combined("both", "mean of margins and seeds", ("square-m0", "square-m50"), True),),
+)
+"""
+FIELDS = [
+    *("--input-size", "75", "--depth-multiplier", "0.05", "--weights", "none", "--steps", "2"),
+    *("--batch-size", "16", "--log-images", "0", "--dropout", "0.5"),
+]
+ARMS = ("square-m0", "square-m50", "square-blurred", "frame")
+
+
+def command(study: Path, data: Path, workdir: Path, *more: str) -> list[str]:
+    place = ["study", str(study), "--data", str(data), "--workdir", str(workdir)]
+    return [*place, *FIELDS, "--quiet", *more]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("studies") / "tiny.py"
+    path.write_text(STUDY)
+    return path
+
+
+@pytest.fixture(scope="module")
+def done(tiny: Path, phantom_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    workdir = tmp_path_factory.mktemp("studies") / "done"
+    assert main(command(tiny, phantom_set, workdir)) == 0
+    return workdir
+
+
+@pytest.mark.slow
+def test_every_condition_has_its_row_and_its_predictions(done: Path) -> None:
+    lines = (done / "tables" / "results.csv").read_text().splitlines()
+    assert [line.partition(",")[0] for line in lines[1:]] == [*ARMS, "both"]
+    seeds = [
+        read_predictions(done / "runs" / "square" / f"seed{seed}" / "predictions" / "m0_test.csv")
+        for seed in (0, 1)
+    ]
+    assert seeds[0].image_ids == seeds[1].image_ids  # one split for all seeds
+    assert not np.array_equal(seeds[0].scores, seeds[1].scores)
+    areas = [roc_auc_score(each.labels, each.scores) for each in seeds]
+    header = lines[0].split(",")
+    cells = dict(zip(header, lines[1].split(",")[: len(header)], strict=False))
+    assert float(cells["auc"]) == pytest.approx(np.mean(areas))
+    pooled = read_predictions(done / "predictions" / "square-m0.csv")
+    of = dict(zip(pooled.image_ids, pooled.scores.tolist(), strict=True))
+    mean = np.mean([each.scores for each in seeds], axis=0)
+    assert [of[i] for i in seeds[0].image_ids] == pytest.approx(mean.tolist())
+    assert pooled.columns["fold"] == ("0",) * len(pooled)
+
+
+@pytest.mark.slow
+def test_a_change_is_of_the_test_part_alone(done: Path) -> None:
+    folder = done / "runs" / "square" / "seed0" / "predictions"
+    plain, blurred = (read_predictions(folder / f"{name}_val.csv") for name in ("m50", "blurred"))
+    np.testing.assert_array_equal(plain.scores, blurred.scores)
+    plain, blurred = (read_predictions(folder / f"{name}_test.csv") for name in ("m50", "blurred"))
+    assert not np.allclose(plain.scores, blurred.scores, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_the_page_tells_what_was_done_and_left_out(done: Path) -> None:
+    page = (done / "study.html").read_text()
+    about = json.loads((done / "about.json").read_text())
+    assert about["finding"] in page
+    assert about["runs"] == 4
+    assert about["command"].startswith("thyrojax study ")
+    assert "in mm: found no spacing" in about["left_out"]
+    assert "of another set: found no --data other=DIR" in about["left_out"]
+    assert {"jax", "git_commit", "machine"} <= about["versions"].keys()
+    assert about["hours"] > 0.0
+    for name in ("areas", "differences", "along"):
+        assert (done / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_networks_go_when_they_are_scored(done: Path) -> None:
+    assert not list(done.glob("runs/*/*/checkpoints"))
+    assert len(list(done.glob("runs/*/*/unit.json"))) == 4
+
+
+@pytest.mark.slow
+def test_two_shards_and_what_was_lost_give_the_same_tables(
+    done: Path, tiny: Path, phantom_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(tiny, phantom_set, tmp_path, "--shard", "2/2")) == 0
+    assert "2 of 4 runs are still to be done elsewhere" in capsys.readouterr().out
+    # Of the other half, as if a machine had been lost: one run without its last file.
+    shutil.copytree(done / "runs" / "square", tmp_path / "runs" / "square", dirs_exist_ok=True)
+    (tmp_path / "runs" / "square" / "seed1" / "unit.json").unlink()
+    shutil.rmtree(tmp_path / "runs" / "square" / "seed1")
+    assert main(command(tiny, phantom_set, tmp_path, "--shard", "1/2")) == 0
+    for path in sorted((done / "tables").iterdir()):
+        assert (tmp_path / "tables" / path.name).read_text() == path.read_text()
+
+
+@pytest.mark.slow
+def test_a_changed_study_does_not_go_on_with_finished_runs(
+    done: Path, tiny: Path, phantom_set: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (done / "study.html").read_text()
+    assert main(command(tiny, phantom_set, done, "--lr", "0.5")) == 2
+    told = capsys.readouterr().err
+    assert "lr 0.001 (now 0.5)" in told
+    assert "expected the study as it is now" in told
+    assert (done / "study.html").read_text() == before
+
+
+def test_dry_run_lists_units_and_trains_nothing(
+    tiny: Path, phantom_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(tiny, phantom_set, tmp_path, "--dry-run", "--folds", "3")) == 0
+    told = capsys.readouterr().out
+    assert "square/seed1-fold2" in told
+    assert "12 of 12 runs left" in told
+    assert not (tmp_path / "runs").exists()
+
+
+def test_every_study_of_the_project_can_be_planned(phantom_set: Path) -> None:
+    from thyrojax.data.dataset import open_dataset
+    from thyrojax.study.plan import chosen_arms, conditions_of
+    from thyrojax.study.sets import base_config
+
+    folder = Path(__file__).parents[2] / "experiments"
+    places = [path for path in folder.glob("*.py") if "study = Study(" in path.read_text()]
+    assert len(places) >= 8
+    for place in [*places, folder / "guan2019"]:
+        study = load_study(place)
+        for small in (False, True):
+            base = base_config(study, phantom_set, small)
+            arms, _ = chosen_arms(study, base, (), {"": open_dataset(phantom_set)})
+            assert units_of(arms, base, range(2))
+            names = {condition.name for condition in conditions_of(arms)}
+            assert all(name in names for one in study.combined for name in one.conditions)
+
+
+@pytest.mark.parametrize(
+    ("change", "more", "told"),
+    [
+        (("study = Study(", "studie = Study("), (), "found no `study`"),
+        (('reference="square-m50"', 'reference="m50"'), (), "reference: found 'm50'"),
+        (('"crop_shape": "frame"', '"shape": "frame"'), (), "arm frame: found field 'shape'"),
+        (('Arm("frame"', 'Arm("square"'), (), "found arm 'square' twice"),
+        (("SCORINGS = (", "SCORINGS = (1 / 0,"), (), "found ZeroDivisionError"),
+        (("", ""), ("--only", "round"), "--only: found 'round', expected one of square"),
+        (("", ""), ("--only", "mm"), "found no arm that can be run"),
+        (("", ""), ("--shard", "3/2"), "--shard: found '3/2'"),
+        (("", ""), ("--seeds", "0"), "--seeds: found 0"),
+        (("", ""), ("--colour", "red"), "options: "),
+    ],
+)
+def test_faults_are_one_line(
+    change: tuple[str, str],
+    more: tuple[str, ...],
+    told: str,
+    phantom_set: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "bad.py"
+    path.write_text(STUDY.replace(*change) if change[0] else STUDY)
+    assert main(command(path, phantom_set, tmp_path / "work", *more)) == 2
+    line = capsys.readouterr().err
+    assert told in line
+    assert line.count("\n") == 1
+    assert not (tmp_path / "work" / "runs").exists()
+
+
+def test_no_such_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["study", str(tmp_path / "none.py"), "--workdir", str(tmp_path)]) == 2
+    assert "none.py: found no such study" in capsys.readouterr().err
