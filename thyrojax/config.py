@@ -102,6 +102,7 @@ class Config:
     focal_gamma: float = 0.0  # of the focal loss (Lin et al. 2017); 0 = cross-entropy
     class_weights: Literal["none", "balanced"] = "none"
     ema: float = 0.0  # decay of the average of parameters and statistics (ramped up); 0 = off
+    swa_start: float = 0.0  # share of the steps from which parameters are averaged evenly; 0 = off
     mapping: Literal["pmap", "shard_map"] = "pmap"
 
     # Bookkeeping.
@@ -188,6 +189,8 @@ def _rules(c: Config) -> list[tuple[str, str, bool]]:
         ("label_smoothing", "0 <= label_smoothing < 1", fraction(c.label_smoothing)),
         ("focal_gamma", "a number >= 0", finite(c.focal_gamma) and c.focal_gamma >= 0),
         ("ema", "0 <= ema < 1", fraction(c.ema)),
+        ("ema", "0 with swa_start, which averages too", c.ema == 0.0 or c.swa_start == 0.0),
+        ("swa_start", "0 <= swa_start < 1", fraction(c.swa_start)),
         ("eval_every", "a number > 0", finite(c.eval_every) and c.eval_every > 0),
         ("patience", "a whole number >= 0", c.patience >= 0),
         ("log_every", "a whole number >= 1", c.log_every >= 1),
@@ -195,6 +198,13 @@ def _rules(c: Config) -> list[tuple[str, str, bool]]:
         ("keep_every", "a whole number >= 0", c.keep_every >= 0),
         ("grace_seconds", "a number > 0", finite(c.grace_seconds) and c.grace_seconds > 0),
     ]
+    if c.trunk_lr_scale == 0.0:
+        for name in ("head_epochs", "unfreeze_epochs"):
+            rules.append((name, "0 where trunk_lr_scale is 0", getattr(c, name) == 0.0))
+        rules.append(("layer_lr_decay", "1 where trunk_lr_scale is 0", c.layer_lr_decay == 1.0))
+    if c.head_epochs > 0.0 and c.steps == 0:  # how long an epoch is, only the data tell
+        expected = f"fewer than epochs ({c.epochs})"
+        rules.append(("head_epochs", expected, c.head_epochs < c.epochs))
     fractions = c.validation_fraction + c.test_fraction
     rules.append(
         ("test_fraction", "room for training beside validation", c.folds > 0 or fractions < 1.0)

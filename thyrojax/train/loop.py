@@ -27,7 +27,7 @@ from thyrojax.train.feeds import resident_feeding, stream_feeding
 from thyrojax.train.logs import RunLog
 from thyrojax.train.mapping import Mapping, make_mapping
 from thyrojax.train.provenance import record_start
-from thyrojax.train.schedule import make_optimizer, make_schedule
+from thyrojax.train.schedule import check_phases, make_optimizer, make_schedule
 from thyrojax.train.scoring import part_figures
 from thyrojax.train.start import Say, check_processes, open_run, starting_state
 from thyrojax.train.state import evaluation_variables, example_images, make_model
@@ -72,10 +72,11 @@ def train(config: Config, data: Path, run: Path, *, quiet: bool = False, say: Sa
             f"steps: found {total_steps} of {config.batch_size} images, expected at most "
             f"{MOST_ROWS} images in all"
         )
+    check_phases(config, len(train_rows))
     validate_every = max(round(config.eval_every * epoch), 1)
 
     # ---- The step, over all devices.
-    optimizer = make_optimizer(config, total_steps)
+    optimizer = make_optimizer(config, len(train_rows))
     learning_rate = make_schedule(config, total_steps)
     train_step = make_train_step(config, optimizer, class_weights(labels[train_rows], config))
     score_step = make_score_step(config)
