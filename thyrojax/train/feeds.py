@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from thyrojax.data import resident, resident_frames, stream
 from thyrojax.data.dataset import Dataset
 from thyrojax.data.draws import margin_of
 from thyrojax.shapes import Float, Int, PyTree
+from thyrojax.train.averaging import make_statistics_step, statistics_batches
 from thyrojax.train.crop_sheet import Crops
 from thyrojax.train.mapping import Mapping, map_over_devices
 from thyrojax.train.scoring import of_all_processes, score_rows
@@ -32,13 +34,16 @@ class Feeding(NamedTuple):
     probability of malignant of every validation record, in order. `look(step)` gives the first
     `log_images` crops of a step, counted from 0, or fewer; all processes call it together.
     `bad_records()` are those found unreadable and skipped since the last call: (step from 1, or 0
-    where it was before the first, image_id, reason). `summary` is one line.
+    where it was before the first, image_id, reason). `statistics(variables)` gives the
+    `averaging.make_statistics_step` of each of the run's first `statistics_batches`. `summary` is
+    one line.
     """
 
     advance: Callable[[PyTree, int, int], tuple[PyTree, list[Metrics]]]
     score: Callable[[PyTree], Float[np.ndarray, " n"]]
     look: Callable[[int], Crops]
     bad_records: Callable[[], list[tuple[int, str, str]]]
+    statistics: Callable[[PyTree], list[PyTree]]
     summary: str
 
 
@@ -75,6 +80,24 @@ def stream_feeding(
         # The feed counts from 0, the log says how many steps were taken.
         return [(step + 1, image_id, reason) for step, image_id, reason in new]
 
+    statistics_of = map_over_devices(
+        config.mapping,
+        make_statistics_step(config),
+        ("state", "rows"),
+        ("state",),
+        mapping.devices,
+    )
+
+    def statistics(variables: PyTree) -> list[PyTree]:
+        # A feed of its own: what it finds unreadable is told of when training comes to it.
+        again = stream.TrainFeed(dataset, train_rows, config).batches(config.seed, 0, mapping.rows)
+        count = statistics_batches(config, len(train_rows))
+        found = [
+            statistics_of(variables, {"image": mapping.split(batch["image"])})
+            for batch in itertools.islice(again, count)
+        ]
+        return [mapping.get(one) for one in found]
+
     return Feeding(
         advance,
         lambda variables: score_rows(
@@ -82,6 +105,7 @@ def stream_feeding(
         ),
         lambda step: _crops(feed.batch(config.seed, step, slice(config.log_images))),
         bad_records,
+        statistics,
         f"stream feed: at most {feed.memory_bound(mapping.rows) / 1e6:,.0f} MB on the host",
     )
 
@@ -135,6 +159,14 @@ def resident_feeding(
         ("rows",),
         mapping.devices,
     )
+    statistics_step = make_statistics_step(config)
+    statistics_of = map_over_devices(
+        config.mapping,
+        lambda variables, frames, step: statistics_step(variables, make(frames, step)),
+        ("state", "rows", "all"),
+        ("state",),
+        mapping.devices,
+    )
     margins = [margin_of(dataset.records[i], config.margin_eval, config) for i in validation_rows]
 
     def advance(state: PyTree, step: int, count: int) -> tuple[PyTree, list[Metrics]]:
@@ -162,6 +194,11 @@ def resident_feeding(
             scores[mine], own[mine] = mapping.unsplit(found)[: len(mine)], True
         return of_all_processes(scores, own)
 
+    def statistics(variables: PyTree) -> list[PyTree]:
+        steps = range(statistics_batches(config, len(train_rows)))
+        found = [statistics_of(variables, held.frames, np.int32(step)) for step in steps]
+        return [mapping.get(one) for one in found]
+
     skipped = [(0, dataset.records[place].image_id, reason) for place, reason in held.bad]
 
     def bad_records() -> list[tuple[int, str, str]]:
@@ -177,7 +214,7 @@ def resident_feeding(
         image = first.pop("image").reshape(-1, size, size, 1)
         return _crops({"image": image, **{name: x.reshape(-1) for name, x in first.items()}})
 
-    return Feeding(advance, score, look, bad_records, f"resident feed: {held.summary}")
+    return Feeding(advance, score, look, bad_records, statistics, f"resident feed: {held.summary}")
 
 
 def _crops(batch: dict[str, np.ndarray]) -> Crops:

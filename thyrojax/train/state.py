@@ -20,7 +20,9 @@ AXIS = "batch"  # name of the mapped device axis
 class TrainState:
     """All that changes from step to step; randomness is a function of (seed, step), so is the data.
 
-    `ema` is {} or {"params", "batch_stats"}, the decayed average of both.
+    `ema` is {} or {"params", "batch_stats"}, the decayed average of both. `swa` is {}, or {"count",
+    "params", "batch_stats"} of `averaging`: how many parameters are in their even average, and what
+    is evaluated.
     """
 
     step: Int[Array, ...]  # () int32: steps taken
@@ -28,6 +30,7 @@ class TrainState:
     batch_stats: PyTree
     opt_state: PyTree
     ema: PyTree
+    swa: PyTree = flax.struct.field(default_factory=dict)
 
 
 def make_model(config: Config, axis_name: str | None = None) -> InceptionV3:
@@ -70,17 +73,23 @@ def create_state(
 ) -> TrainState:
     """The state at step 0. Every leaf is an array of its own, so that the state can be donated."""
     params, batch_stats = variables["params"], variables["batch_stats"]
+
+    def copies() -> dict[str, PyTree]:
+        return jax.tree.map(jnp.array, {"params": params, "batch_stats": batch_stats})
+
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         batch_stats=batch_stats,
         opt_state=jax.jit(optimizer.init)(params),  # else one program for each shape
-        ema=jax.tree.map(jnp.array, {"params": params, "batch_stats": batch_stats})
-        if config.ema
-        else {},
+        ema=copies() if config.ema else {},
+        swa={"count": jnp.zeros((), jnp.int32), **copies()} if config.swa_start else {},
     )
 
 
 def evaluation_variables(state: TrainState) -> dict[str, Any]:
     """What predictions are made with: the averages where the run keeps them."""
-    return state.ema or {"params": state.params, "batch_stats": state.batch_stats}
+    averages = state.swa or state.ema
+    if averages:
+        return {name: averages[name] for name in ("params", "batch_stats")}
+    return {"params": state.params, "batch_stats": state.batch_stats}

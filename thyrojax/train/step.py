@@ -42,15 +42,18 @@ def make_train_step(
     `target` [b], the share of malignant; metrics are `loss`, `accuracy` and `gradient_norm`. Under
     `axis_name` the gradient is `pmean(grad(loss))` and BatchNorm statistics are those of the whole
     batch, so any number of devices computes the same step. With None it is the step of one device.
+    A third argument is the key that dropout draws from, in place of the seed's (`members`).
     """
     model = make_model(config, axis_name)
 
     def mean(tree: PyTree) -> PyTree:
         return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
 
-    def train_step(state: TrainState, batch: dict[str, Any]) -> tuple[TrainState, Metrics]:
+    def train_step(
+        state: TrainState, batch: dict[str, Any], key: jax.Array | None = None
+    ) -> tuple[TrainState, Metrics]:
         # The same key on every device: what differs by example (dropout) slices a global mask.
-        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+        key = jax.random.fold_in(jax.random.key(config.seed) if key is None else key, state.step)
         targets = batch.get("target", batch["label"])
 
         def loss_of(params: PyTree) -> tuple[jax.Array, tuple[PyTree, jax.Array]]:
@@ -85,7 +88,14 @@ def make_train_step(
             "accuracy": accuracy,
             "gradient_norm": optax.tree.norm(gradient),
         }
-        return TrainState(state.step + 1, params, batch_stats, opt_state, ema), metrics
+        taken = state.replace(
+            step=state.step + 1,
+            params=params,
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+            ema=ema,
+        )
+        return taken, metrics
 
     return train_step
 
