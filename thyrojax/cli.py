@@ -75,9 +75,17 @@ def _say(quiet: bool) -> Any:
 def _train(args: argparse.Namespace) -> None:
     import dataclasses
 
-    config = override(load_preset(args.preset), args.rest, args.parser.prog)
-    if args.weights is not None:
-        config = dataclasses.replace(config, weights=args.weights)
+    if args.reproduce is not None and (args.preset is not None or args.rest):
+        args.parser.error(
+            f"--reproduce: found {' '.join([args.preset or '', *args.rest]).strip()} too, expected "
+            "the run's own configuration alone"
+        )
+    if args.reproduce is None:
+        if args.preset is None or args.data is None:
+            args.parser.error("found no PRESET or no --data, expected both, or --reproduce RUN")
+        config = override(load_preset(args.preset), args.rest, args.parser.prog)
+        if args.weights is not None:
+            config = dataclasses.replace(config, weights=args.weights)
     from thyrojax.processes import is_first
     from thyrojax.train import distributed
     from thyrojax.train.loop import train
@@ -90,14 +98,25 @@ def _train(args: argparse.Namespace) -> None:
         args.connect_seconds,
         args.heartbeat_seconds,
     )
+    status, how = 0, {"quiet": args.quiet, "say": _say(args.quiet)}
     with distributed.joined(together):
-        finished = train(config, args.data, args.workdir, quiet=args.quiet, say=_say(args.quiet))
+        if args.reproduce is not None:
+            from thyrojax.train.reproduce import reproduce
+
+            found = reproduce(args.reproduce, args.data, args.workdir, args.weights, **how)
+            finished, lines = found is not None, found.lines() if found else []
+            status = 0 if found is None or found.verdict == "bitwise equal" else 1
+        else:
+            finished = train(config, args.data, args.workdir, **how)
+            lines = [str(args.workdir)]
         if is_first():
-            print(args.workdir)
+            print("\n".join(lines))
     if not finished:
         from thyrojax.train.stopping import STOPPED_STATUS
 
-        sys.exit(STOPPED_STATUS)
+        status = STOPPED_STATUS
+    if status:
+        sys.exit(status)
 
 
 def _evaluate(args: argparse.Namespace) -> None:
@@ -180,8 +199,17 @@ def _add_learning(commands: Any) -> None:
         "fields of the configuration, each an option (defaults before the preset's):\n"
         + fields_help(),
     )
-    train.add_argument("preset", metavar="PRESET", help="a name in experiments/, or a FILE.py")
-    train.add_argument("--data", type=Path, required=True, metavar="DIR")
+    train.add_argument(
+        "preset", nargs="?", metavar="PRESET", help="a name in experiments/, or a FILE.py"
+    )
+    train.add_argument(
+        "--reproduce",
+        type=Path,
+        metavar="RUN",
+        help="instead of PRESET: do RUN again and compare; status 0 where all bytes are equal, "
+        "1 where not, 2 where data or weights are others (docs/runs.md)",
+    )
+    train.add_argument("--data", type=Path, metavar="DIR", help="of --reproduce: default RUN's own")
     train.add_argument("--workdir", type=Path, required=True, metavar="RUN")
     train.add_argument("--weights", metavar="TAG|FILE|none", help="where the trunk starts from")
     _add_processes(train)

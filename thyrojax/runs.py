@@ -14,6 +14,8 @@ from thyrojax.config import total_steps
 from thyrojax.errors import ConfigError, RunError
 from thyrojax.train.early_stopping import out_of_patience, validation_aucs
 
+FINISHED, STOPPED_EARLY = "finished", "stopped early"
+
 
 @dataclass(frozen=True)
 class RunSummary:
@@ -58,6 +60,11 @@ def _summary(run: Path) -> RunSummary:
     )
 
 
+def has_ended(run: Path) -> bool:
+    """Whether a run has come to its last step, or to that of its patience."""
+    return _state(run).startswith((FINISHED, STOPPED_EARLY))
+
+
 def _state(run: Path) -> str:
     steps = [int(path.name) for path in (run / "checkpoints").glob("*") if path.name.isdecimal()]
     if not steps:
@@ -70,9 +77,9 @@ def _state(run: Path) -> str:
         return f"step {max(steps)}; {error}"
     total, step = total_steps(config, n_train), max(steps)
     if step >= total:
-        return "finished"
+        return FINISHED
     early = out_of_patience(validation_aucs(run, step), config.patience)
-    return f"{'stopped early at ' if early else ''}step {step} of {total}"
+    return f"{STOPPED_EARLY + ' at ' if early else ''}step {step} of {total}"
 
 
 def digest_run(run: Path, step: int | None = None) -> tuple[str, int]:

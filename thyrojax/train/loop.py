@@ -15,6 +15,7 @@ import numpy as np
 from thyrojax import config as config_file
 from thyrojax import processes
 from thyrojax.config import Config
+from thyrojax.data import stream
 from thyrojax.data.dataset import open_dataset
 from thyrojax.data.draws import MOST_ROWS
 from thyrojax.errors import ConfigError, RunError
@@ -22,8 +23,10 @@ from thyrojax.files import write_json
 from thyrojax.model.architecture import describe
 from thyrojax.shapes import Float, Int
 from thyrojax.train import checkpoint, distributed
+from thyrojax.train.averaging import make_averaging
 from thyrojax.train.early_stopping import out_of_patience, validation_aucs
 from thyrojax.train.feeds import resident_feeding, stream_feeding
+from thyrojax.train.file_seals import seal_files
 from thyrojax.train.logs import RunLog
 from thyrojax.train.mapping import Mapping, make_mapping
 from thyrojax.train.provenance import record_start
@@ -85,6 +88,7 @@ def train(config: Config, data: Path, run: Path, *, quiet: bool = False, say: Sa
     # ---- The state to start from.
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(StopRequest(config.grace_seconds, say))
+        stack.callback(seal_files, run / "checkpoints")
         checkpoints = stack.enter_context(  # ends saves under way
             checkpoint.open_checkpoints(run, keep_steps=config.keep_every * validate_every)
         )
@@ -107,6 +111,7 @@ def train(config: Config, data: Path, run: Path, *, quiet: bool = False, say: Sa
             feeding = resident_feeding(*parts_of, train_step, score_step)
         else:
             feeding = stream_feeding(*parts_of, first_step)
+        averaging = make_averaging(config, mapping, total_steps, feeding.statistics)
         say(feeding.summary)
 
         # ---- The steps. Between two log lines nothing waits for the device, but where the steps
@@ -137,6 +142,7 @@ def train(config: Config, data: Path, run: Path, *, quiet: bool = False, say: Sa
             ahead = max(1, int(config.grace_seconds / 4 * (step - before) / seconds))
             for found_at, image_id, reason in feeding.bad_records():
                 log.bad_record({"step": found_at, "bad_record": image_id, "reason": reason})
+            stream.check_few_bad(dataset.folder, log.bad_records, len(train_rows))
             if step < line_at:
                 break
             log.training(
@@ -153,6 +159,7 @@ def train(config: Config, data: Path, run: Path, *, quiet: bool = False, say: Sa
                 log.crops(before + 1, feeding.look(before), dataset.info["label_names"])
 
             if step % validate_every == 0 or step == total_steps:
+                state = averaging.validated(state, step)
                 scores = feeding.score(evaluation_variables(state))
                 found = part_figures(labels[validation_rows], scores)
                 log.validation({"step": step, "epoch": step / epoch, **found})
@@ -174,6 +181,7 @@ def train(config: Config, data: Path, run: Path, *, quiet: bool = False, say: Sa
             )
         elif step < total_steps:
             if step != saved_step:
+                state = averaging.stopped(state)
                 checkpoint.save(checkpoints, mapping.get(state), None, of, since_line)
             say(f"SIGTERM: stopped after step {step} of {total_steps}, to go on from there")
     return ended_early or step == total_steps

@@ -32,8 +32,7 @@ Say = Callable[[str], None]
 def open_run(config: Config, dataset: Dataset, run: Path) -> dict[str, Any]:
     """Makes the run's folder, or checks that an existing one is of this configuration and data.
 
-    Writes config.json, split.csv, near_duplicates.csv (the pairs that the split joined) and
-    data.json. Returns the rows of each part.
+    Returns the rows of each part.
 
     Raises:
       ConfigError: the folder holds a run of another configuration or of other data.
@@ -56,6 +55,17 @@ def open_run(config: Config, dataset: Dataset, run: Path) -> dict[str, Any]:
         parts = splits.read_split(Path(config.split), dataset.records, pairs)
     else:
         parts = splits.draw_split(dataset.records, config, dataset.near_duplicates)
+    make_run(config, dataset, run, parts)
+    return parts
+
+
+def make_run(config: Config, dataset: Dataset, run: Path, parts: splits.Parts) -> None:
+    """Makes the folder of a run on given parts of the data, which `open_run` then opens.
+
+    Writes config.json, split.csv, near_duplicates.csv (the pairs that the split joined), data.json
+    and versions.json.
+    """
+    pairs = splits.alike(dataset.near_duplicates, config.near_duplicates)
     run.mkdir(parents=True, exist_ok=True)
     splits.write_split(run / "split.csv", dataset.records, parts)
     splits.write_joined(run / "near_duplicates.csv", dataset.records, pairs)
@@ -63,7 +73,6 @@ def open_run(config: Config, dataset: Dataset, run: Path) -> dict[str, Any]:
     write_json(run / "versions.json", versions())
     # Last, because its presence is what makes the folder a run.
     write_whole(run / "config.json", config_file.to_json(config).encode())
-    return parts
 
 
 def _check_same(config: Config, dataset: Dataset, run: Path) -> None:
