@@ -18,7 +18,9 @@ from typing import Any, NoReturn
 
 from thyrojax.cli_analyse import add_analyse, summary_lines
 from thyrojax.cli_data import add_data
+from thyrojax.cli_ensemble import add_ensemble
 from thyrojax.cli_explain import add_explain
+from thyrojax.cli_range import add_lr_range
 from thyrojax.cli_runs import add_runs
 from thyrojax.cli_weights import add_weights
 from thyrojax.errors import ThyrojaxError
@@ -35,7 +37,7 @@ class Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status."""
     args, rest = _parser().parse_known_args(arguments)
-    if rest and args.run_command is not _train:
+    if rest and not args.takes_fields:
         args.parser.error(f"unknown arguments: {' '.join(rest)}")
     args.rest = rest
     args.arguments = sys.argv[1:] if arguments is None else list(arguments)
@@ -166,7 +168,9 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
     add_data(commands, _add, Parser)
     _add_learning(commands)
+    add_lr_range(commands, _add)
     add_runs(commands, _add)
+    add_ensemble(commands, _add)
     add_explain(commands, _add)
     add_analyse(commands, _add)
     add_weights(commands, _add, Parser)
@@ -185,7 +189,7 @@ def _add(
         **options,
     )
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
-    parser.set_defaults(run_command=run_command, parser=parser)
+    parser.set_defaults(run_command=run_command, parser=parser, takes_fields=False)
     return parser
 
 
@@ -210,6 +214,7 @@ def _add_learning(commands: Any) -> None:
         "1 where not, 2 where data or weights are others (docs/runs.md)",
     )
     train.add_argument("--data", type=Path, metavar="DIR", help="of --reproduce: default RUN's own")
+    train.set_defaults(takes_fields=True)
     train.add_argument("--workdir", type=Path, required=True, metavar="RUN")
     train.add_argument("--weights", metavar="TAG|FILE|none", help="where the trunk starts from")
     _add_processes(train)

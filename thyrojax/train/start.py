@@ -24,7 +24,14 @@ from thyrojax.shapes import PyTree
 from thyrojax.train import checkpoint
 from thyrojax.train.digests import leaf_digests, state_digest
 from thyrojax.train.provenance import versions
-from thyrojax.train.state import TrainState, abstract_variables, create_state, random_variables
+from thyrojax.train.state import (
+    TrainState,
+    abstract_variables,
+    create_state,
+    member_seeds,
+    random_variables,
+    stack_members,
+)
 
 Say = Callable[[str], None]
 
@@ -134,7 +141,7 @@ def starting_state(
     if found is not None:
         say(f"resuming {run} from step {int(found.state.step)}")
         return found.state, found.since_line
-    variables, origin = _variables(config, say)
+    variables, origin = starting_variables(config, say)
     if processes.is_first():
         write_json(run / "weights.json", origin)
     return create_state(variables, optimizer, config), {}
@@ -142,12 +149,14 @@ def starting_state(
 
 def abstract_state(config: Config, optimizer: optax.GradientTransformation) -> TrainState:
     """Shapes of a configuration's state."""
-    return jax.eval_shape(
-        lambda variables: create_state(variables, optimizer, config), abstract_variables(config)
+    members = () if config.members == 1 else (config.members,)
+    variables = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((*members, *x.shape), x.dtype), abstract_variables(config)
     )
+    return jax.eval_shape(lambda found: create_state(found, optimizer, config), variables)
 
 
-def _variables(config: Config, say: Say) -> tuple[PyTree, dict[str, Any]]:
+def starting_variables(config: Config, say: Say) -> tuple[PyTree, dict[str, Any]]:
     """Variables at step 0, and what weights.json says of them."""
     from thyrojax import weights
 
@@ -165,7 +174,9 @@ def _variables(config: Config, say: Say) -> tuple[PyTree, dict[str, Any]]:
         say(f"{error}; starting from random weights")
         return random_variables(config), {**origin, "note": str(error)}
     read = weights.read(config.weights)
-    variables, notes = weights.fill(abstract_variables(config), read, config.seed)
+    shapes = abstract_variables(config)
+    filled = [weights.fill(shapes, read, seed) for seed in member_seeds(config)]
+    variables, notes = stack_members([variables for variables, _ in filled]), filled[0][1]
     if (read.variant.pooling, read.variant.last_pool) != (config.pooling, "average"):
         notes = (*notes, f"pooling {config.pooling}, the weights were trained with another")
     note = "; ".join(notes)
