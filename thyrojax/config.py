@@ -103,6 +103,7 @@ class Config:
     class_weights: Literal["none", "balanced"] = "none"
     ema: float = 0.0  # decay of the average of parameters and statistics (ramped up); 0 = off
     swa_start: float = 0.0  # share of the steps from which parameters are averaged evenly; 0 = off
+    members: int = 1  # networks of seeds seed, seed + 1, ... trained together; their mean is scored
     mapping: Literal["pmap", "shard_map"] = "pmap"
 
     # Bookkeeping.
@@ -191,6 +192,8 @@ def _rules(c: Config) -> list[tuple[str, str, bool]]:
         ("ema", "0 <= ema < 1", fraction(c.ema)),
         ("ema", "0 with swa_start, which averages too", c.ema == 0.0 or c.swa_start == 0.0),
         ("swa_start", "0 <= swa_start < 1", fraction(c.swa_start)),
+        ("members", "a whole number >= 1", c.members >= 1),
+        ("members", "no seed of 2^63 or more", c.seed + c.members <= 2**63),
         ("eval_every", "a number > 0", finite(c.eval_every) and c.eval_every > 0),
         ("patience", "a whole number >= 0", c.patience >= 0),
         ("log_every", "a whole number >= 1", c.log_every >= 1),

@@ -14,7 +14,7 @@ from thyrojax.config import total_steps
 from thyrojax.errors import ConfigError, RunError
 from thyrojax.train.early_stopping import out_of_patience, validation_aucs
 
-FINISHED, STOPPED_EARLY = "finished", "stopped early"
+FINISHED, FINISHED_EARLY = "finished", "finished early"
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class RunSummary:
     """A run folder, as far as it can be told without opening a checkpoint."""
 
     folder: Path
-    # "finished", "stopped early at step 4 of 12", "step 4 of 12", "no checkpoint", or what is wrong
+    # "finished", "finished early at step 4 of 9", "step 4 of 9", "no checkpoint", or what is wrong
     state: str
     written: datetime  # local time of the latest change
     best_auc: float | None  # of its validations
@@ -62,7 +62,7 @@ def _summary(run: Path) -> RunSummary:
 
 def has_ended(run: Path) -> bool:
     """Whether a run has come to its last step, or to that of its patience."""
-    return _state(run).startswith((FINISHED, STOPPED_EARLY))
+    return _state(run).startswith((FINISHED, FINISHED_EARLY))
 
 
 def _state(run: Path) -> str:
@@ -79,7 +79,7 @@ def _state(run: Path) -> str:
     if step >= total:
         return FINISHED
     early = out_of_patience(validation_aucs(run, step), config.patience)
-    return f"{STOPPED_EARLY + ' at ' if early else ''}step {step} of {total}"
+    return f"{FINISHED_EARLY + ' at ' if early else ''}step {step} of {total}"
 
 
 def digest_run(run: Path, step: int | None = None) -> tuple[str, int]:

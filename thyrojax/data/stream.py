@@ -126,7 +126,8 @@ class TrainFeed:
         """Bytes that `batches` holds at most beside the records: cache, batches and working space.
 
         Batches are those cut ahead, one handed over and one with the consumer. Each thread works on
-        one frame, encoded and decoded, and one window in bytes and in float32.
+        one frame, encoded and decoded, and one window in bytes and in float32. Each member of a run
+        has batches and threads of its own.
         """
         batch = _batch_bytes(len(range(*rows.indices(self.config.batch_size))), self.config)
         options = _read_options(batch)
@@ -140,10 +141,10 @@ class TrainFeed:
             working += 16 * _batch_bytes(1, self.config)  # arrays of a crop's size
         if augment.mixes(self.config):
             working += 6 * batch  # the partners, and what is made of both
+        batches = (options.prefetch_buffer_size + 2) * batch
         return (
             min(self.dataset.frame_bytes, self.dataset.cache_limit)
-            + (options.prefetch_buffer_size + 2) * batch
-            + options.num_threads * working
+            + (batches + options.num_threads * working) * self.config.members
         )
 
     def _cut(self, seed: int, step: int, numbers: Int[np.ndarray, " rows"]) -> tuple[Batch, Draws]:

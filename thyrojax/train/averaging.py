@@ -12,6 +12,7 @@ statistics of the last validation, or of the stop in between.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -50,7 +51,7 @@ def make_statistics_step(
         _, found = model.apply(variables, images, train=True, mutable=["batch_stats"])
         return found["batch_stats"]
 
-    return statistics_step
+    return statistics_step if config.members == 1 else jax.vmap(statistics_step, in_axes=(0, 1))
 
 
 def pooled_statistics(batches: Sequence[PyTree]) -> PyTree:
@@ -91,7 +92,7 @@ def average_step(state: TrainState, adding: Any) -> TrainState:
             state.batch_stats,
         ),
     }
-    return state.replace(swa=swa)
+    return dataclasses.replace(state, swa=swa)
 
 
 class Averaging(NamedTuple):
@@ -133,6 +134,6 @@ def make_averaging(
             return state
         variables = {name: state.swa[name] for name in ("params", "batch_stats")}
         found = pooled_statistics(statistics(variables))
-        return state.replace(swa={**state.swa, "batch_stats": mapping.put(found)})
+        return dataclasses.replace(state, swa={**state.swa, "batch_stats": mapping.put(found)})
 
     return Averaging(validated, lambda state: average(state, np.int32(0)))

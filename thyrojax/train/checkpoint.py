@@ -41,6 +41,7 @@ MODEL_FIELDS = (
     "trunk_lr_scale",
     "ema",
     "swa_start",
+    "members",
 )
 
 

@@ -29,9 +29,10 @@ from thyrojax.train.feeds import resident_feeding, stream_feeding
 from thyrojax.train.file_seals import seal_files
 from thyrojax.train.logs import RunLog
 from thyrojax.train.mapping import Mapping, make_mapping
+from thyrojax.train.members import score_members, train_members
 from thyrojax.train.provenance import record_start
 from thyrojax.train.schedule import check_phases, make_optimizer, make_schedule
-from thyrojax.train.scoring import part_figures
+from thyrojax.train.scoring import member_aucs, part_figures
 from thyrojax.train.start import Say, check_processes, open_run, starting_state
 from thyrojax.train.state import evaluation_variables, example_images, make_model
 from thyrojax.train.step import make_score_step, make_train_step
@@ -81,8 +82,9 @@ def train(config: Config, data: Path, run: Path, *, quiet: bool = False, say: Sa
     # ---- The step, over all devices.
     optimizer = make_optimizer(config, len(train_rows))
     learning_rate = make_schedule(config, total_steps)
-    train_step = make_train_step(config, optimizer, class_weights(labels[train_rows], config))
-    score_step = make_score_step(config)
+    weights = class_weights(labels[train_rows], config)
+    train_step = train_members(config, make_train_step(config, optimizer, weights))
+    score_step = score_members(config, make_score_step(config))
     mapping = make_mapping(config.mapping, train_step, score_step, config.batch_size)
 
     # ---- The state to start from.
@@ -161,7 +163,8 @@ def train(config: Config, data: Path, run: Path, *, quiet: bool = False, say: Sa
             if step % validate_every == 0 or step == total_steps:
                 state = averaging.validated(state, step)
                 scores = feeding.score(evaluation_variables(state))
-                found = part_figures(labels[validation_rows], scores)
+                found = part_figures(labels[validation_rows], scores.mean(axis=1))
+                found |= member_aucs(labels[validation_rows], scores, config)
                 log.validation({"step": step, "epoch": step / epoch, **found})
                 checkpoint.save(checkpoints, mapping.get(state), found, of, since_line)
                 saved_step = step
@@ -176,7 +179,7 @@ def train(config: Config, data: Path, run: Path, *, quiet: bool = False, say: Sa
         # ---- No better for too long, or asked to stop: saved where it is, between validations.
         if step < total_steps and ended_early:
             say(
-                f"stopped early at step {step} of {total_steps}: no better AUC in "
+                f"finished early at step {step} of {total_steps}: no better AUC in "
                 f"{config.patience} validations"
             )
         elif step < total_steps:

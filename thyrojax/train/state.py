@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from thyrojax.config import Config
@@ -23,6 +25,8 @@ class TrainState:
     `ema` is {} or {"params", "batch_stats"}, the decayed average of both. `swa` is {}, or {"count",
     "params", "batch_stats"} of `averaging`: how many parameters are in their even average, and what
     is evaluated.
+
+    Of a run with several `members`, all leaves but the two counters have them as first axis.
     """
 
     step: Int[Array, ...]  # () int32: steps taken
@@ -64,8 +68,21 @@ def abstract_variables(config: Config) -> dict[str, PyTree]:
 
 
 def random_variables(config: Config) -> dict[str, PyTree]:
-    """Random {"params", "batch_stats"} from the seed."""
-    return initial_variables(abstract_variables(config), config.seed)
+    """Random {"params", "batch_stats"} from the seed, or from each member's."""
+    shapes = abstract_variables(config)
+    return stack_members([initial_variables(shapes, seed) for seed in member_seeds(config)])
+
+
+def member_seeds(config: Config) -> list[int]:
+    """The seed of each network of a run."""
+    return list(range(config.seed, config.seed + config.members))
+
+
+def stack_members(members: Sequence[PyTree], axis: int = 0) -> PyTree:
+    """Trees of the host's arrays as one with an axis of members; of one member, its tree."""
+    if len(members) == 1:
+        return members[0]
+    return jax.tree.map(lambda *leaves: np.stack(leaves, axis), *members)
 
 
 def create_state(
@@ -77,11 +94,12 @@ def create_state(
     def copies() -> dict[str, PyTree]:
         return jax.tree.map(jnp.array, {"params": params, "batch_stats": batch_stats})
 
+    init = optimizer.init if config.members == 1 else jax.vmap(optimizer.init)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         batch_stats=batch_stats,
-        opt_state=jax.jit(optimizer.init)(params),  # else one program for each shape
+        opt_state=jax.jit(init)(params),  # else one program for each shape
         ema=copies() if config.ema else {},
         swa={"count": jnp.zeros((), jnp.int32), **copies()} if config.swa_start else {},
     )

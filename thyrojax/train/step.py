@@ -5,6 +5,7 @@ Needs jax, flax, optax and numpy only, so that any accelerator machine can time 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -88,7 +89,8 @@ def make_train_step(
             "accuracy": accuracy,
             "gradient_norm": optax.tree.norm(gradient),
         }
-        taken = state.replace(
+        taken = dataclasses.replace(
+            state,
             step=state.step + 1,
             params=params,
             batch_stats=batch_stats,

@@ -133,6 +133,8 @@ def _about(place: _Place, request: Request) -> tuple[Variant, dict[str, Any]]:
             f"{place.run}: found a run of depth_multiplier {width!r}, expected "
             f"{request.depth_multiplier} (--depth-multiplier {width!r} reads it)"
         )
+    if (members := config.get("members", 1)) != 1:
+        raise WeightsError(f"{place.run}: found a run of {members} networks, expected one of one")
     variant = Variant(config.get("pooling", ""), epsilon=config.get("bn_epsilon", 0.0))
     if fault := variant.fault():
         raise WeightsError(f"{place.run / 'config.json'}: {fault}")
