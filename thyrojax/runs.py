@@ -13,8 +13,15 @@ from thyrojax import config as config_file
 from thyrojax.config import total_steps
 from thyrojax.errors import ConfigError, RunError
 from thyrojax.train.early_stopping import out_of_patience, validation_aucs
+from thyrojax.train.occupation import last_ending
 
 FINISHED, FINISHED_EARLY = "finished", "finished early"
+_TOLD = {
+    "training": "training, ",
+    "killed": "killed, ",
+    "failed": "broken off, ",
+    "left": "stopped, ",
+}
 
 
 @dataclass(frozen=True)
@@ -22,7 +29,8 @@ class RunSummary:
     """A run folder, as far as it can be told without opening a checkpoint."""
 
     folder: Path
-    # "finished", "finished early at step 4 of 9", "step 4 of 9", "no checkpoint", or what is wrong
+    # "finished", "finished early at step 4 of 9", "stopped, step 4 of 9" (also training, killed,
+    # broken off, or none of these), "killed, no checkpoint", or what is wrong
     state: str
     written: datetime  # local time of the latest change
     best_auc: float | None  # of its validations
@@ -67,8 +75,9 @@ def has_ended(run: Path) -> bool:
 
 def _state(run: Path) -> str:
     steps = [int(path.name) for path in (run / "checkpoints").glob("*") if path.name.isdecimal()]
+    told = _TOLD.get(last_ending(run) or "", "")
     if not steps:
-        return "no checkpoint"
+        return f"{told}no checkpoint"
     try:
         config = config_file.from_json(run / "config.json")
         with (run / "split.csv").open(newline="") as file:
@@ -79,7 +88,7 @@ def _state(run: Path) -> str:
     if step >= total:
         return FINISHED
     early = out_of_patience(validation_aucs(run, step), config.patience)
-    return f"{FINISHED_EARLY + ' at ' if early else ''}step {step} of {total}"
+    return f"{FINISHED_EARLY + ' at ' if early else told}step {step} of {total}"
 
 
 def digest_run(run: Path, step: int | None = None) -> tuple[str, int]:

@@ -129,7 +129,7 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_end(
             patched.setattr(loop, "stream_feeding", feeding_with_signal)
         assert not loop.train(small_config, phantom_set, run, quiet=True, say=said.append)
     assert said[-1] == f"SIGTERM: stopped after step {step} of 6, to go on from there"
-    assert find_runs(run)[0].state == f"step {step} of 6"
+    assert find_runs(run)[0].state == f"stopped, step {step} of 6"
     assert damaged_files(run / "checkpoints" / str(step)) == ""
     assert (run / "checkpoints" / str(step) / SEAL).exists()
     assert loop.train(small_config, phantom_set, run, quiet=True, say=said.append)

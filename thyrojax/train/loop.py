@@ -30,6 +30,7 @@ from thyrojax.train.file_seals import seal_files
 from thyrojax.train.logs import RunLog
 from thyrojax.train.mapping import Mapping, make_mapping
 from thyrojax.train.members import score_members, train_members
+from thyrojax.train.occupation import occupied
 from thyrojax.train.provenance import record_start
 from thyrojax.train.schedule import check_phases, make_optimizer, make_schedule
 from thyrojax.train.scoring import member_aucs, part_figures
@@ -58,16 +59,17 @@ def train(config: Config, data: Path, run: Path, *, quiet: bool = False, say: Sa
     Raises:
       ConfigError: the folder holds a run of another configuration, or an option cannot be used.
       DataError, WeightsError: the data or the weights cannot be used.
-      RunError: a loss or gradient is not finite (the step is named), or every
-        checkpoint is damaged.
+      RunError: a loss or gradient is not finite (the step is named), every checkpoint is damaged
+        or of another version, or another training of the run is under way.
     """
     # ---- Data: which nodules are for training, which for validation.
     # The resident feed reads each frame once, to have it elsewhere.
     dataset = open_dataset(data, cache_mb=config.cache_mb if config.feed == "stream" else 0)
     labels = np.asarray([record.label for record in dataset.records])
     parts = processes.first_then_others(lambda: open_run(config, dataset, run))
-    if processes.is_first():  # it alone writes to the folder, and tells of all
-        write_json(run / "architecture.json", describe(make_model(config), example_images(config)))
+    drawn = run / "architecture.json"
+    if processes.is_first() and not drawn.exists():  # it alone writes to the folder, tells of all
+        write_json(drawn, describe(make_model(config), example_images(config)))
     train_rows, validation_rows = parts["train"], parts["validation"]
     epoch = len(train_rows) / config.batch_size  # in steps
     total_steps = config_file.total_steps(config, len(train_rows))
@@ -85,10 +87,14 @@ def train(config: Config, data: Path, run: Path, *, quiet: bool = False, say: Sa
     weights = class_weights(labels[train_rows], config)
     train_step = train_members(config, make_train_step(config, optimizer, weights))
     score_step = score_members(config, make_score_step(config))
-    mapping = make_mapping(config.mapping, train_step, score_step, config.batch_size)
+    mapping = make_mapping(
+        config.mapping, train_step, score_step, config.batch_size, accumulate=config.accumulate
+    )
 
     # ---- The state to start from.
     with contextlib.ExitStack() as stack:
+        if processes.is_first():
+            stack.enter_context(occupied(run))
         stop = stack.enter_context(StopRequest(config.grace_seconds, say))
         stack.callback(seal_files, run / "checkpoints")
         checkpoints = stack.enter_context(  # ends saves under way
