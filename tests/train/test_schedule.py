@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,9 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax.traverse_util import flatten_dict
 
 from thyrojax.config import Config
 from thyrojax.errors import ConfigError
+from thyrojax.runs import digest_run
+from thyrojax.train import checkpoint, loop
 from thyrojax.train.schedule import (
     BLOCKS,
     check_phases,
@@ -22,7 +26,8 @@ from thyrojax.train.schedule import (
     make_optimizer,
     make_schedule,
 )
-from thyrojax.train.state import abstract_variables
+from thyrojax.train.state import abstract_variables, random_variables
+from thyrojax.trained_run import restore_run
 
 STEM = ("Conv2d_1a_3x3", "Conv2d_4a_3x3")
 # One kernel for each layer of the network, and both heads.
@@ -161,6 +166,17 @@ def test_a_part_starts_as_if_it_had_not_been_there_before(config: Config, optimi
         assert found[step]["Mixed_5b"] == pytest.approx(float(expected), rel=1e-5)
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop"])
+def test_momentum_goes_on_where_the_gradient_ends(config: Config, optimizer: str) -> None:
+    def at_first(step: int) -> Any:
+        return jax.tree.map(lambda x: jnp.full_like(x, 1.0 - step), PARAMS)
+
+    for momentum in (0.0, 0.5):
+        options = replace(config, optimizer=optimizer, momentum=momentum)
+        second = updates_of(options, 2, at_first)[1]
+        assert (second["fc"] < 0.0) == (second["Mixed_5b"] < 0.0) == (momentum > 0.0)
+
+
 def test_clip_norm_cuts_the_norm_of_the_whole_gradient(config: Config) -> None:
     gradient = ones(0)
     norm = float(optax.tree.norm(gradient))  # of 15 layers of 4 ones each
@@ -206,6 +222,41 @@ def test_going_on_from_a_saved_state_is_going_on(config: Config) -> None:
     restored = jax.tree.map(jnp.asarray, jax.tree.map(np.asarray, state))
     expected, found = update(ones(0), state, PARAMS), again(ones(0), restored, PARAMS)
     jax.tree.map(np.testing.assert_array_equal, expected, found)
+
+
+@pytest.mark.slow
+def test_run_has_its_phases_however_it_is_interrupted(
+    small_config: Config, phantom_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Validations are at the same steps as the phases: one epoch, and the end before the second.
+    options = replace(
+        small_config, ema=0.0, head_epochs=1.0, unfreeze_epochs=1.0, clip_norm=1.0, weight_decay=0.1
+    )
+
+    def trunk_moved(run: Path, step: int) -> set[str]:
+        before = flatten_dict(random_variables(options)["params"])
+        after = flatten_dict(restore_run(run, step)[1].state.params)
+        return {path[0] for path, leaf in after.items() if np.any(leaf != before[path])}
+
+    def silently(run: Path) -> bool:
+        return loop.train(options, phantom_set, run, quiet=True, say=lambda line: None)
+
+    real_save = checkpoint.save
+
+    def save_and_stop(*arguments: object) -> None:
+        real_save(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "save", save_and_stop)
+    with pytest.raises(KeyboardInterrupt):
+        silently(tmp_path / "broken")
+    monkeypatch.setattr(checkpoint, "save", real_save)
+    _, first = digest_run(tmp_path / "broken")
+    assert trunk_moved(tmp_path / "broken", first) == {"fc"}
+    assert silently(tmp_path / "broken")
+    assert silently(tmp_path / "whole")
+    assert digest_run(tmp_path / "broken") == digest_run(tmp_path / "whole")
+    assert trunk_moved(tmp_path / "whole", options.steps) == {"fc", "Mixed_7c"}
 
 
 @pytest.mark.parametrize(
