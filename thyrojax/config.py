@@ -76,16 +76,20 @@ class Config:
     bn_epsilon: float = 1e-3
     dtype: Literal["float32", "bfloat16"] = "float32"
 
-    # Speed alone: they change no value beyond rounding. docs/speed.md tells what each is worth.
+    # Speed and memory alone: they change no value beyond rounding. docs/speed.md tells what each is worth.
     pointwise: Literal["product", "convolution"] = "product"  # how 1x1 convolutions are computed
+    # On a CPU; elsewhere the gradients of kernels are left to XLA.
+    kernel_gradient: Literal["products", "convolution"] = "products"
     stem_on_depth: bool = False  # first convolution on 2x2 pixels folded into channels
     merge_branches: bool = False  # 1x1 convolutions of one input as one wide one
     fold_bn: bool = False  # scoring folds BatchNorm into the convolutions
+    remat: bool = False  # training computes blocks twice, in place of keeping what is within them
 
     # Optimisation.
     epochs: float = 10.0
     steps: int = 0  # 0 = from epochs
     batch_size: int = 32  # over all devices
+    accumulate: int = 1  # micro-batches of a step: less memory; BatchNorm's statistics are of each
     optimizer: Literal["adamw", "sgd", "rmsprop"] = "adamw"
     lr: float = 1e-3  # peak rate of the head
     trunk_lr_scale: float = 0.1  # trunk's rate relative to the head's; 0 freezes the trunk
@@ -178,6 +182,12 @@ def _rules(c: Config) -> list[tuple[str, str, bool]]:
         ("epochs", "a number > 0", finite(c.epochs) and c.epochs > 0),
         ("steps", "a whole number >= 0", c.steps >= 0),
         ("batch_size", "a whole number >= 1", c.batch_size >= 1),
+        ("accumulate", "a whole number >= 1", c.accumulate >= 1),
+        (
+            "batch_size",
+            f"a multiple of accumulate ({c.accumulate})",
+            c.accumulate < 1 or c.batch_size % c.accumulate == 0,
+        ),
         ("lr", "a number > 0", finite(c.lr) and c.lr > 0),
         ("trunk_lr_scale", "a number >= 0", finite(c.trunk_lr_scale) and c.trunk_lr_scale >= 0),
         ("layer_lr_decay", "0 < layer_lr_decay <= 1", 0.0 < c.layer_lr_decay <= 1.0),

@@ -45,11 +45,13 @@ def make_mapping(
     score_step: Callable[..., Any],
     batch_size: int,
     devices: list[Any] | None = None,
+    accumulate: int = 1,
 ) -> Mapping:
     """Spreads per-device steps over `devices` (default: all of all processes).
 
     Raises:
-      ConfigError: the batch does not divide over the devices.
+      ConfigError: the batch does not divide over the devices, or a device's rows not into
+        `accumulate` micro-batches.
     """
     devices = sorted(
         jax.devices() if devices is None else devices, key=lambda device: device.process_index
@@ -57,6 +59,11 @@ def make_mapping(
     if batch_size % len(devices):
         raise ConfigError(
             f"batch_size: found {batch_size}, expected a multiple of the {len(devices)} devices"
+        )
+    if batch_size % (len(devices) * accumulate):
+        raise ConfigError(
+            f"accumulate: found {accumulate}, expected a divisor of the "
+            f"{batch_size // len(devices)} images that each device has of batch_size {batch_size}"
         )
     here = [i for i, x in enumerate(devices) if x.process_index == jax.process_index()]
     n, per_device = len(here), batch_size // len(devices)

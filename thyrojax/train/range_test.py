@@ -138,7 +138,9 @@ def run_range_test(
     optimizer = make_optimizer(config, len(rows), rising)
     train_step = make_train_step(config, optimizer, class_weights(labels[rows], config))
     score_step = make_score_step(config)
-    mapping = make_mapping(config.mapping, train_step, score_step, config.batch_size)
+    mapping = make_mapping(
+        config.mapping, train_step, score_step, config.batch_size, accumulate=config.accumulate
+    )
     variables, _ = starting_variables(config, say)
     state = mapping.put(create_state(variables, optimizer, config))
     parts_of = (config, mapping, dataset, rows, parts["validation"])
@@ -202,10 +204,10 @@ def draw_range_test(test: RangeTest) -> Figure:
         )
     shown = test.smoothed[np.isfinite(test.smoothed)]
     if len(shown):  # single batches, and the end of a test that diverged, may leave the picture
-        least, most = float(shown.min()), float(min(shown.max(), 2.0 * shown[0]))
+        least, most = float(shown.min()), float(min(shown.max(), 1.5 * shown[0]))
         axes.set_ylim(max(0.0, least - 0.5 * (most - least)), most + 0.5 * (most - least) + 1e-6)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:.0e}"))
     axes.set_xlabel("rate of the heads")
     axes.set_ylabel("loss")
-    axes.legend(frameon=False, loc="best")
+    figure.legend(loc="outside upper center", ncols=2, frameon=False)
     return figure
