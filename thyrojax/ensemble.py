@@ -134,7 +134,7 @@ def _mean(runs: Sequence[Path], name: str, tables: Sequence[Predictions]) -> Pre
     columns = dict(first.columns)
     for run, table in zip(runs[1:], tables[1:], strict=True):
         row_of = {image_id: row for row, image_id in enumerate(table.image_ids)}
-        rows = np.asarray([row_of[image_id] for image_id in first.image_ids])
+        rows = [row_of[image_id] for image_id in first.image_ids]
         if np.any(differing := table.labels[rows] != first.labels):
             row = int(np.argmax(differing))
             raise RunError(

@@ -18,6 +18,7 @@ from thyrojax import weights
 from thyrojax.analysis import roc
 from thyrojax.analysis.predictions import read_predictions
 from thyrojax.config import Config
+from thyrojax.data import splits
 from thyrojax.data.dataset import open_dataset
 from thyrojax.errors import ConfigError, WeightsError
 from thyrojax.evaluate import evaluate, open_trained, predict
@@ -28,6 +29,7 @@ from thyrojax.nodule_maps import explain_rows
 from thyrojax.runs import digest_run
 from thyrojax.train import checkpoint, loop
 from thyrojax.train import step as step_module
+from thyrojax.train.feeds import resident_feeding, stream_feeding
 from thyrojax.train.mapping import make_mapping
 from thyrojax.train.members import score_members, train_members
 from thyrojax.train.schedule import make_optimizer
@@ -132,7 +134,7 @@ def test_maps_are_means_over_the_members(
     def maps_of(run: Path) -> np.ndarray:
         trained = open_trained(run, "latest")
         of = (trained.variables, trained.config, dataset, rows, targets, 50)
-        return np.stack([found.map for found in explain_rows(*of)])
+        return np.stack([found.map for found in explain_rows(*of, layer="mixed2")])
 
     expected = np.mean([maps_of(run) for run in alone], axis=0)
     assert expected.max() > 0
@@ -217,6 +219,34 @@ def test_members_step_as_each_alone_over_devices_too(
                     getattr(both, name),
                     getattr(one, name),
                 )
+
+
+@pytest.mark.slow
+def test_statistics_for_averages_are_each_members_own_from_either_feed(
+    config: Config, phantom_set: Path
+) -> None:
+    dataset = open_dataset(phantom_set)
+    parts = splits.draw_split(dataset.records, config)
+    rows = parts["train"][:16], parts["validation"]  # two batches
+
+    def never(*_: object) -> Any:
+        raise AssertionError("a step was taken")
+
+    def found(config: Config) -> Any:
+        mapping = make_mapping(config.mapping, never, never, config.batch_size, jax.devices()[:2])
+        if config.feed == "resident":
+            feeding = resident_feeding(config, mapping, dataset, *rows, never, never)
+        else:
+            feeding = stream_feeding(config, mapping, dataset, *rows, 0)
+        batches = feeding.statistics(mapping.put(random_variables(config)))
+        assert len(batches) == 2
+        return jax.device_get(batches)
+
+    both = replace(config, members=2, mapping="shard_map")
+    streamed = found(both)
+    assert_close(found(replace(both, feed="resident", mapping="pmap")), streamed, atol=1e-4)
+    second = found(replace(config, seed=SEEDS[1]))
+    assert_close(jax.tree.map(lambda x: x[1], streamed), second, atol=1e-5)
 
 
 def test_random_layers_of_members_are_drawn_for_each() -> None:
