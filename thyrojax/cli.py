@@ -79,8 +79,8 @@ def _train(args: argparse.Namespace) -> None:
 
     if args.reproduce is not None and (args.preset is not None or args.rest):
         args.parser.error(
-            f"--reproduce: found {' '.join([args.preset or '', *args.rest]).strip()} too, expected "
-            "the run's own configuration alone"
+            f"--reproduce: found {' '.join([args.preset or '', *args.rest]).strip()} beside it, "
+            "expected no preset and no field: they are the run's own"
         )
     if args.reproduce is None:
         if args.preset is None or args.data is None:

@@ -28,8 +28,8 @@ def test_another_number_of_devices_goes_on_with_the_same_batches(
     )
     given: list[str] = []
 
-    def mapping_of(count: int, *arguments: Any) -> Mapping:
-        mapping = make_mapping(*arguments, devices=jax.devices()[:count])
+    def mapping_of(count: int, *arguments: Any, **options: Any) -> Mapping:
+        mapping = make_mapping(*arguments, **options, devices=jax.devices()[:count])
 
         def train(state: Any, batch: dict[str, Any]) -> Any:
             given.append(hashlib.sha256(batch["image"].tobytes()).hexdigest())

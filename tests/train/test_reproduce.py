@@ -123,8 +123,9 @@ def test_weights_that_were_not_to_be_had_must_not_be_had_again(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["quickstart", "--reproduce", "run"], "--reproduce: found quickstart too"),
-        (["--reproduce", "run", "--lr", "1"], "--reproduce: found --lr 1 too"),
+        (["quickstart", "--reproduce", "run"], "--reproduce: found quickstart beside it"),
+        (["--reproduce", "run", "--lr=1"], "--reproduce: found --lr=1 beside it"),
+        (["--reproduce", "run", "--lr", "1"], "--reproduce: found 1 --lr beside it"),
         (["quickstart"], "found no PRESET or no --data"),
         (["--data", "set"], "found no PRESET or no --data"),
     ],
