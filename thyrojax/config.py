@@ -76,7 +76,7 @@ class Config:
     bn_epsilon: float = 1e-3
     dtype: Literal["float32", "bfloat16"] = "float32"
 
-    # Speed and memory alone: they change no value beyond rounding. docs/speed.md tells what each is worth.
+    # Speed and memory alone: they change no value beyond rounding. docs/speed.md has their worth.
     pointwise: Literal["product", "convolution"] = "product"  # how 1x1 convolutions are computed
     # On a CPU; elsewhere the gradients of kernels are left to XLA.
     kernel_gradient: Literal["products", "convolution"] = "products"

@@ -43,8 +43,12 @@ def in_parts(
     )
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     # XLA runs convolutions within a loop many times slower on a CPU.
-    unroll = jax.default_backend() == "cpu"
+    unroll = _backend() == "cpu"
     (batch_stats, total), _ = lax.scan(
         add, (batch_stats, zeros), jnp.arange(parts, dtype=jnp.int32), unroll=unroll
     )
     return batch_stats, jax.tree.map(lambda x: x / parts, total)
+
+
+def _backend() -> str:
+    return jax.default_backend()
