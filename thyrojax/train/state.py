@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,6 +51,7 @@ def make_model(config: Config, axis_name: str | None = None) -> InceptionV3:
         dtype=jnp.dtype(config.dtype),
         axis_name=axis_name,
         pointwise=config.pointwise,
+        kernel_gradient=config.kernel_gradient,
         stem_on_depth=config.stem_on_depth,
         merge_branches=config.merge_branches,
     )
@@ -61,6 +63,7 @@ def example_images(config: Config) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((1, config.input_size, config.input_size, channels), jnp.float32)
 
 
+@functools.cache
 def abstract_variables(config: Config) -> dict[str, PyTree]:
     """Shapes of {"params", "batch_stats"}, without computing anything."""
     model = make_model(config)
