@@ -42,6 +42,7 @@ def test_help_answers_at_once_and_every_command_has_an_example(
         ["report"],
         ["runs"],
         ["digest"],
+        ["ensemble"],
         *(["weights", action] for action in WEIGHTS_ACTIONS),
     ):
         with pytest.raises(SystemExit) as stop:

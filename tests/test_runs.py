@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -16,6 +17,7 @@ from thyrojax.config import Config, total_steps
 from thyrojax.runs import find_runs
 from thyrojax.train import checkpoint
 from thyrojax.train.digests import leaf_digests, state_digest
+from thyrojax.train.occupation import LOCK_FILE, occupied
 from thyrojax.train.schedule import make_optimizer
 from thyrojax.train.start import abstract_state
 
@@ -101,3 +103,22 @@ def test_digest_refuses_what_is_not_there_or_damaged(
     with pytest.raises(SystemExit) as stop:
         main(["runs", "digest"])
     assert stop.value.code == 2
+
+
+def test_how_a_training_ended_is_told(runs: Path, tmp_path: Path) -> None:
+    for name in ("deeper/b", "new", "a"):
+        shutil.copytree(runs / name, tmp_path / Path(name).name)
+    states = {}
+    with contextlib.ExitStack() as stack:
+        for name in ("a", "b", "new"):
+            stack.enter_context(occupied(tmp_path / name))
+        states["training"] = [run.state for run in find_runs(tmp_path)]
+    states["left"] = [run.state for run in find_runs(tmp_path)]
+    for name in ("a", "b", "new"):
+        (tmp_path / name / LOCK_FILE).write_text("training")  # without a lock on it
+    states["killed"] = [run.state for run in find_runs(tmp_path)]
+    assert states == {
+        "training": ["finished", "training, step 4 of 6", "training, no checkpoint"],
+        "left": ["finished", "stopped, step 4 of 6", "stopped, no checkpoint"],
+        "killed": ["finished", "killed, step 4 of 6", "killed, no checkpoint"],
+    }

@@ -18,7 +18,9 @@ from typing import Any, NoReturn
 
 from thyrojax.cli_analyse import add_analyse, summary_lines
 from thyrojax.cli_data import add_data
+from thyrojax.cli_ensemble import add_ensemble
 from thyrojax.cli_explain import add_explain
+from thyrojax.cli_range import add_lr_range
 from thyrojax.cli_runs import add_runs
 from thyrojax.cli_study import add_study
 from thyrojax.cli_weights import add_weights
@@ -76,9 +78,17 @@ def _say(quiet: bool) -> Any:
 def _train(args: argparse.Namespace) -> None:
     import dataclasses
 
-    config = override(load_preset(args.preset), args.rest, args.parser.prog)
-    if args.weights is not None:
-        config = dataclasses.replace(config, weights=args.weights)
+    if args.reproduce is not None and (args.preset is not None or args.rest):
+        args.parser.error(
+            f"--reproduce: found {' '.join([args.preset or '', *args.rest]).strip()} beside it, "
+            "expected no preset and no field: they are the run's own"
+        )
+    if args.reproduce is None:
+        if args.preset is None or args.data is None:
+            args.parser.error("found no PRESET or no --data, expected both, or --reproduce RUN")
+        config = override(load_preset(args.preset), args.rest, args.parser.prog)
+        if args.weights is not None:
+            config = dataclasses.replace(config, weights=args.weights)
     from thyrojax.processes import is_first
     from thyrojax.train import distributed
     from thyrojax.train.loop import train
@@ -91,14 +101,25 @@ def _train(args: argparse.Namespace) -> None:
         args.connect_seconds,
         args.heartbeat_seconds,
     )
+    status, how = 0, {"quiet": args.quiet, "say": _say(args.quiet)}
     with distributed.joined(together):
-        finished = train(config, args.data, args.workdir, quiet=args.quiet, say=_say(args.quiet))
+        if args.reproduce is not None:
+            from thyrojax.train.reproduce import reproduce
+
+            found = reproduce(args.reproduce, args.data, args.workdir, args.weights, **how)
+            finished, lines = found is not None, found.lines() if found else []
+            status = 0 if found is None or found.verdict == "bitwise equal" else 1
+        else:
+            finished = train(config, args.data, args.workdir, **how)
+            lines = [str(args.workdir)]
         if is_first():
-            print(args.workdir)
+            print("\n".join(lines))
     if not finished:
         from thyrojax.train.stopping import STOPPED_STATUS
 
-        sys.exit(STOPPED_STATUS)
+        status = STOPPED_STATUS
+    if status:
+        sys.exit(status)
 
 
 def _evaluate(args: argparse.Namespace) -> None:
@@ -148,7 +169,9 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
     add_data(commands, _add, Parser)
     _add_learning(commands)
+    add_lr_range(commands, _add)
     add_runs(commands, _add)
+    add_ensemble(commands, _add)
     add_explain(commands, _add)
     add_analyse(commands, _add)
     add_study(commands, _add)
@@ -162,7 +185,6 @@ def _add(
     run_command: Any,
     text: str,
     example: str,
-    takes_fields: bool = False,
     **options: Any,
 ) -> Parser:
     parser: Parser = commands.add_parser(
@@ -174,7 +196,7 @@ def _add(
         **options,
     )
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
-    parser.set_defaults(run_command=run_command, parser=parser, takes_fields=takes_fields)
+    parser.set_defaults(run_command=run_command, parser=parser, takes_fields=False)
     return parser
 
 
@@ -187,10 +209,19 @@ def _add_learning(commands: Any) -> None:
         "thyrojax train quickstart --data data/phantom --workdir runs/demo --input-size 160\n\n"
         "fields of the configuration, each an option (defaults before the preset's):\n"
         + fields_help(),
-        takes_fields=True,
     )
-    train.add_argument("preset", metavar="PRESET", help="a name in experiments/, or a FILE.py")
-    train.add_argument("--data", type=Path, required=True, metavar="DIR")
+    train.add_argument(
+        "preset", nargs="?", metavar="PRESET", help="a name in experiments/, or a FILE.py"
+    )
+    train.add_argument(
+        "--reproduce",
+        type=Path,
+        metavar="RUN",
+        help="instead of PRESET: do RUN again and compare; status 0 where all bytes are equal, "
+        "1 where not, 2 where data or weights are others (docs/runs.md)",
+    )
+    train.add_argument("--data", type=Path, metavar="DIR", help="of --reproduce: default RUN's own")
+    train.set_defaults(takes_fields=True)
     train.add_argument("--workdir", type=Path, required=True, metavar="RUN")
     train.add_argument("--weights", metavar="TAG|FILE|none", help="where the trunk starts from")
     _add_processes(train)

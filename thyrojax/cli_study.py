@@ -84,8 +84,8 @@ def add_study(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> Non
         _study,
         "Run a study: many runs, then tables, figures and a page. What is finished is kept.",
         _EXAMPLE,
-        takes_fields=True,
     )
+    parser.set_defaults(takes_fields=True)
     parser.add_argument("study", type=Path, metavar="STUDY", help="a .py file, or a folder of one")
     parser.add_argument("--workdir", type=Path, required=True, metavar="DIR")
     parser.add_argument(

@@ -79,16 +79,20 @@ class Config:
     bn_epsilon: float = 1e-3
     dtype: Literal["float32", "bfloat16"] = "float32"
 
-    # Speed alone: they change no value beyond rounding. docs/speed.md tells what each is worth.
+    # Speed and memory alone: they change no value beyond rounding. docs/speed.md has their worth.
     pointwise: Literal["product", "convolution"] = "product"  # how 1x1 convolutions are computed
+    # On a CPU; elsewhere the gradients of kernels are left to XLA.
+    kernel_gradient: Literal["products", "convolution"] = "products"
     stem_on_depth: bool = False  # first convolution on 2x2 pixels folded into channels
     merge_branches: bool = False  # 1x1 convolutions of one input as one wide one
     fold_bn: bool = False  # scoring folds BatchNorm into the convolutions
+    remat: bool = False  # training computes blocks twice, in place of keeping what is within them
 
     # Optimisation.
     epochs: float = 10.0
     steps: int = 0  # 0 = from epochs
     batch_size: int = 32  # over all devices
+    accumulate: int = 1  # micro-batches of a step: less memory; BatchNorm's statistics are of each
     optimizer: Literal["adamw", "sgd", "rmsprop"] = "adamw"
     lr: float = 1e-3  # peak rate of the head
     trunk_lr_scale: float = 0.1  # trunk's rate relative to the head's; 0 freezes the trunk
@@ -105,6 +109,8 @@ class Config:
     focal_gamma: float = 0.0  # of the focal loss (Lin et al. 2017); 0 = cross-entropy
     class_weights: Literal["none", "balanced"] = "none"
     ema: float = 0.0  # decay of the average of parameters and statistics (ramped up); 0 = off
+    swa_start: float = 0.0  # share of the steps from which parameters are averaged evenly; 0 = off
+    members: int = 1  # networks of seeds seed, seed + 1, ... trained together; their mean is scored
     mapping: Literal["pmap", "shard_map"] = "pmap"
 
     # Bookkeeping.
@@ -181,6 +187,12 @@ def _rules(c: Config) -> list[tuple[str, str, bool]]:
         ("epochs", "a number > 0", finite(c.epochs) and c.epochs > 0),
         ("steps", "a whole number >= 0", c.steps >= 0),
         ("batch_size", "a whole number >= 1", c.batch_size >= 1),
+        ("accumulate", "a whole number >= 1", c.accumulate >= 1),
+        (
+            "batch_size",
+            f"a multiple of accumulate ({c.accumulate})",
+            c.accumulate < 1 or c.batch_size % c.accumulate == 0,
+        ),
         ("lr", "a number > 0", finite(c.lr) and c.lr > 0),
         ("trunk_lr_scale", "a number >= 0", finite(c.trunk_lr_scale) and c.trunk_lr_scale >= 0),
         ("layer_lr_decay", "0 < layer_lr_decay <= 1", 0.0 < c.layer_lr_decay <= 1.0),
@@ -193,6 +205,10 @@ def _rules(c: Config) -> list[tuple[str, str, bool]]:
         ("label_smoothing", "0 <= label_smoothing < 1", fraction(c.label_smoothing)),
         ("focal_gamma", "a number >= 0", finite(c.focal_gamma) and c.focal_gamma >= 0),
         ("ema", "0 <= ema < 1", fraction(c.ema)),
+        ("ema", "0 with swa_start, which averages too", c.ema == 0.0 or c.swa_start == 0.0),
+        ("swa_start", "0 <= swa_start < 1", fraction(c.swa_start)),
+        ("members", "a whole number >= 1", c.members >= 1),
+        ("members", "no seed of 2^63 or more", c.seed + c.members <= 2**63),
         ("eval_every", "a number > 0", finite(c.eval_every) and c.eval_every > 0),
         ("patience", "a whole number >= 0", c.patience >= 0),
         ("log_every", "a whole number >= 1", c.log_every >= 1),
@@ -200,6 +216,13 @@ def _rules(c: Config) -> list[tuple[str, str, bool]]:
         ("keep_every", "a whole number >= 0", c.keep_every >= 0),
         ("grace_seconds", "a number > 0", finite(c.grace_seconds) and c.grace_seconds > 0),
     ]
+    if c.trunk_lr_scale == 0.0:
+        for name in ("head_epochs", "unfreeze_epochs"):
+            rules.append((name, "0 where trunk_lr_scale is 0", getattr(c, name) == 0.0))
+        rules.append(("layer_lr_decay", "1 where trunk_lr_scale is 0", c.layer_lr_decay == 1.0))
+    if c.head_epochs > 0.0 and c.steps == 0:  # how long an epoch is, only the data tell
+        expected = f"fewer than epochs ({c.epochs})"
+        rules.append(("head_epochs", expected, c.head_epochs < c.epochs))
     fractions = c.validation_fraction + c.test_fraction
     rules.append(
         ("test_fraction", "room for training beside validation", c.folds > 0 or fractions < 1.0)

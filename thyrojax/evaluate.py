@@ -23,6 +23,7 @@ from thyrojax.errors import ConfigError, DataError
 from thyrojax.files import write_json
 from thyrojax.gallery import make_gallery, write_gallery
 from thyrojax.shapes import Float, Int
+from thyrojax.train.members import score_members
 from thyrojax.train.scoring import score_rows
 from thyrojax.train.step import make_score_step
 from thyrojax.trained_run import (
@@ -231,7 +232,8 @@ def predict(
     margin = margin_pixels(config.margin_eval, config.margin_unit, pixel_spacing_mm)
     cut = window(whole, margin, config.crop_shape, config.border, height, width)
     crop = crop_opencv(frame, cut, config.input_size, config.border)
-    score = float(jax.jit(make_score_step(config))(trained.variables, crop[None, :, :, None])[0])
+    score_step = jax.jit(score_members(config, make_score_step(config)))
+    score = float(np.mean(score_step(trained.variables, crop[None, :, :, None])))
     cutoff, cutoff_from = run_cutoff(run)
     return {
         "image": str(image),

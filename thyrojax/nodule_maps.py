@@ -102,7 +102,11 @@ MakeMaps = Callable[[PyTree, Any, Any, int], Maps]
 
 
 def _make_maps(config: Config, method: Method, layer: str) -> MakeMaps:
-    """(variables, crops in 0..255, targets, number of the batch) to maps."""
+    """(variables, crops in 0..255, targets, number of the batch) to maps.
+
+    Of several members, the means over them: maps are in units of each one's logit, so that the mean
+    is the map of the mean logit (of Grad-CAM and integrated gradients, of its positive parts).
+    """
     model = make_model(config)
 
     def maps(variables: PyTree, crops: Any, targets: Any, number: int) -> Maps:
@@ -117,7 +121,14 @@ def _make_maps(config: Config, method: Method, layer: str) -> MakeMaps:
         # As with Grad-CAM, what speaks for the class.
         return Maps(jnp.maximum(found.maps, 0.0), found.gap, found.difference)
 
-    return maps
+    def mean_maps(variables: PyTree, crops: Any, targets: Any, number: int) -> Maps:
+        of_each = [
+            maps(jax.tree.map(lambda x, k=k: x[k], variables), crops, targets, number)
+            for k in range(config.members)
+        ]
+        return jax.tree.map(lambda *x: sum(x) / config.members, *of_each)
+
+    return maps if config.members == 1 else mean_maps
 
 
 def _batch_size(method: Method) -> int:
@@ -199,8 +210,8 @@ def check_sanity(
 ) -> tuple[SanityStep, ...]:
     """`model.explain.sanity_check` on the maps of some rows; one compilation.
 
-    Its random layers are drawn from another seed than the run's: from that one training started,
-    and a trained head is still near it.
+    Its random layers are drawn from other seeds than the run's: from those training started, and a
+    trained head is still near its own.
     """
     maps = _make_maps(config, method, layer)
     batches = list(_batches(dataset, rows, targets, config, margin, _batch_size(method)))
@@ -213,7 +224,8 @@ def check_sanity(
             ]
         )
 
-    return sanity_check(maps_of, variables, config.seed + 1)
+    seed = config.seed + config.members
+    return sanity_check(maps_of, variables, seed, members=config.members)
 
 
 def png(image: UInt8[np.ndarray, "height width"]) -> bytes:

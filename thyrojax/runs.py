@@ -13,6 +13,15 @@ from thyrojax import config as config_file
 from thyrojax.config import total_steps
 from thyrojax.errors import ConfigError, RunError
 from thyrojax.train.early_stopping import out_of_patience, validation_aucs
+from thyrojax.train.occupation import last_ending
+
+FINISHED, FINISHED_EARLY = "finished", "finished early"
+_TOLD = {
+    "training": "training, ",
+    "killed": "killed, ",
+    "failed": "broken off, ",
+    "left": "stopped, ",
+}
 
 
 @dataclass(frozen=True)
@@ -20,7 +29,8 @@ class RunSummary:
     """A run folder, as far as it can be told without opening a checkpoint."""
 
     folder: Path
-    # "finished", "stopped early at step 4 of 12", "step 4 of 12", "no checkpoint", or what is wrong
+    # "finished", "finished early at step 4 of 9", "stopped, step 4 of 9" (also training, killed,
+    # broken off, or none of these), "killed, no checkpoint", or what is wrong
     state: str
     written: datetime  # local time of the latest change
     best_auc: float | None  # of its validations
@@ -58,10 +68,16 @@ def _summary(run: Path) -> RunSummary:
     )
 
 
+def has_ended(run: Path) -> bool:
+    """Whether a run has come to its last step, or to that of its patience."""
+    return _state(run).startswith((FINISHED, FINISHED_EARLY))
+
+
 def _state(run: Path) -> str:
     steps = [int(path.name) for path in (run / "checkpoints").glob("*") if path.name.isdecimal()]
+    told = _TOLD.get(last_ending(run) or "", "")
     if not steps:
-        return "no checkpoint"
+        return f"{told}no checkpoint"
     try:
         config = config_file.from_json(run / "config.json")
         with (run / "split.csv").open(newline="") as file:
@@ -70,9 +86,9 @@ def _state(run: Path) -> str:
         return f"step {max(steps)}; {error}"
     total, step = total_steps(config, n_train), max(steps)
     if step >= total:
-        return "finished"
+        return FINISHED
     early = out_of_patience(validation_aucs(run, step), config.patience)
-    return f"{'stopped early at ' if early else ''}step {step} of {total}"
+    return f"{FINISHED_EARLY + ' at ' if early else told}step {step} of {total}"
 
 
 def digest_run(run: Path, step: int | None = None) -> tuple[str, int]:

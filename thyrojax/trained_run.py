@@ -20,6 +20,7 @@ from thyrojax.errors import ConfigError, DataError, RunError
 from thyrojax.shapes import PyTree
 from thyrojax.train import checkpoint
 from thyrojax.train.mapping import Mapping, make_mapping
+from thyrojax.train.members import score_members
 from thyrojax.train.schedule import make_optimizer
 from thyrojax.train.start import abstract_state
 from thyrojax.train.state import evaluation_variables
@@ -67,7 +68,7 @@ def restore_run(run: Path, which: Which | int) -> tuple[Config, checkpoint.Resto
             steps = ", ".join(map(str, sorted(checkpoints.all_steps())))
             raise RunError(f"{run}: found no checkpoint of step {step}, expected one of {steps}")
         abstract = abstract_state(config, make_optimizer(config, 1))
-        of = checkpoint.identity(config, _data_json(run))
+        of = checkpoint.identity(config, data_info(run))
         return config, checkpoint.restore(checkpoints, abstract, step, of)
     finally:
         checkpoints.close()
@@ -91,7 +92,7 @@ def open_run_data(run: Path, data: Path | None, config: Config) -> Dataset:
       RunError: data.json is missing or damaged.
       DataError: the set cannot be opened, or is another one.
     """
-    info = _data_json(run)
+    info = data_info(run)
     fingerprint, folder = info["fingerprint"], Path(info["folder"])
     dataset = open_dataset(data or folder, cache_mb=config.cache_mb)
     if dataset.fingerprint != fingerprint:
@@ -108,9 +109,8 @@ def scoring_mapping(config: Config) -> Mapping:
     devices = devices[: math.gcd(len(devices), config.batch_size)]
     ones = np.ones(2, np.float32)
     train_step = make_train_step(config, make_optimizer(config, 1), ones)  # traced only when used
-    return make_mapping(
-        config.mapping, train_step, make_score_step(config), config.batch_size, devices
-    )
+    score_step = score_members(config, make_score_step(config))
+    return make_mapping(config.mapping, train_step, score_step, config.batch_size, devices)
 
 
 def record_window(record: Record, config: Config, margin: int) -> Window:
@@ -147,10 +147,15 @@ def label_names(run: Path) -> list[str]:
     Raises:
       RunError: data.json is missing or damaged.
     """
-    return list(_data_json(run)["label_names"])
+    return list(data_info(run)["label_names"])
 
 
-def _data_json(run: Path) -> dict[str, Any]:
+def data_info(run: Path) -> dict[str, Any]:
+    """A run's data.json: `fingerprint`, `folder`, `label_names` and more.
+
+    Raises:
+      RunError: it is missing or damaged.
+    """
     try:
         info = json.loads((run / "data.json").read_text())
         return {**info, **{name: info[name] for name in ("fingerprint", "folder", "label_names")}}

@@ -19,7 +19,7 @@ from thyrojax.data.crop import crop_numpy, window
 from thyrojax.data.dataset import Dataset, open_dataset
 from thyrojax.data.records import SourceData
 from thyrojax.data.sources import read_source
-from thyrojax.data.stream import Batch, TrainFeed, evaluation_batches
+from thyrojax.data.stream import Batch, TrainFeed, check_few_bad, evaluation_batches
 from thyrojax.errors import DataError
 
 PLAIN = Config(input_size=75, batch_size=4, margin_max=12)
@@ -259,27 +259,52 @@ def test_a_bad_row_becomes_the_next_good_one(damaged_large_set: Path) -> None:
             assert_equal(part, {name: value[rows] for name, value in batch.items()})
 
 
-def test_each_bad_record_is_told_once(damaged_large_set: Path) -> None:
+def test_each_bad_record_is_told_once_with_the_step_that_first_has_it(
+    damaged_large_set: Path,
+) -> None:
     feed = TrainFeed(open_dataset(damaged_large_set), TWO_BAD, SKIPPING)
     assert feed.bad_records == []
     list(islice(feed.batches(0), 200))  # more than three epochs
-    assert sorted(name for _, name, _ in feed.bad_records) == ["image-7", "image-8"]
-    for step, name, reason in feed.bad_records:
-        record = int(name.removeprefix("image-"))
-        assert f"record {record} ({name}): found" in reason
-        assert record in feed.draws(0, step)["index"]
+    first = {
+        record: next(step for step in range(60) if record in feed.draws(0, step)["index"])
+        for record in (7, 8)
+    }
+    found = [(step, name) for step, name, _ in feed.bad_records]
+    assert found == sorted((step, f"image-{record}") for record, step in first.items())
+    for _, name, reason in feed.bad_records:
+        assert f"record {name.removeprefix('image-')} ({name}): found" in reason
 
 
-def test_more_than_one_in_a_hundred_bad_records_are_refused(damaged_large_set: Path) -> None:
-    everything = np.arange(240, dtype=np.int32)
-    feed = TrainFeed(open_dataset(damaged_large_set), everything, SKIPPING)
+def test_a_bad_record_is_told_with_its_batch_whatever_the_threads_have_met_ahead(
+    damaged_large_set: Path,
+) -> None:
+    feed = TrainFeed(open_dataset(damaged_large_set), TWO_BAD, SKIPPING)
+    met = [step for step in range(60) if {7, 8} & set(feed.draws(0, step)["index"].tolist())]
+    for step in met:  # as threads that are far ahead would
+        feed.batch(0, step)
+    assert feed.bad_records == []
+    batches = feed.batches(0)
+    list(islice(batches, met[0]))
+    assert feed.bad_records == []
+    next(batches)
+    assert [step for step, _, _ in feed.bad_records] == [met[0]]
+    # A process tells of its own rows; all together tell what one process does.
+    told = set()
+    for number in range(4):
+        part = TrainFeed(open_dataset(damaged_large_set), TWO_BAD, SKIPPING)
+        list(islice(part.batches(0, 0, slice(number, number + 1)), met[0] + 1))
+        told |= {(step, name) for step, name, _ in part.bad_records}
+    assert told == {(step, name) for step, name, _ in feed.bad_records}
+
+
+def test_more_than_one_in_a_hundred_bad_records_are_refused() -> None:
+    check_few_bad(Path("set"), ["image-7", "image-8"], 240)
     with pytest.raises(
-        DataError, match=r"large: found 3 of 240 training records .*\(image-\d, .*at most 2 \(1 %\)"
+        DataError,
+        match=r"set: found 3 of 240 training records .*\(image-7, image-8, image-9\), "
+        r"expected at most 2 \(1 %\)",
     ):
-        list(islice(feed.batches(0), 60))
-    few = TrainFeed(open_dataset(damaged_large_set), everything[:9], SKIPPING)
-    with pytest.raises(DataError, match="found 1 of 9 training records"):
-        list(islice(few.batches(0), 3))
+        check_few_bad(Path("set"), ["image-7", "image-8", "image-9"], 240)
 
 
 def test_a_batch_of_nothing_but_bad_records_is_refused(damaged_large_set: Path) -> None:

@@ -150,6 +150,46 @@ def test_pointwise_convolution_as_a_product_is_the_convolution() -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("kernel", [(3, 3), (1, 7), (1, 1)])
+@pytest.mark.parametrize(("stride", "padding"), [(1, "SAME"), (2, "VALID"), (1, ((1, 0), (0, 2)))])
+def test_gradient_by_products_is_that_of_the_convolution(
+    kernel: tuple[int, int], stride: int, padding: Any
+) -> None:
+    x = jax.random.normal(jax.random.key(0), (2, 9, 8, 150))
+    kernels = jax.random.normal(jax.random.key(1), (*kernel, 150, convolutions.WIDE // 150))
+    names = convolutions.DIMENSION_NAMES
+
+    def gradients(convolve: Any) -> Any:
+        def loss(x: jax.Array, kernels: jax.Array) -> jax.Array:
+            found = convolve(x, kernels, (stride, stride), padding, dimension_numbers=names)
+            return jnp.sum(jnp.sin(found))
+
+        return jax.jit(jax.grad(loss, argnums=(0, 1)))
+
+    found = gradients(convolutions.product_gradient)
+    expected = gradients(convolutions.plain)(x, kernels)
+    assert_equal_to_rounding(found(x, kernels), expected, 1e-5)
+    products = found.lower(x, kernels).as_text().count("dot_general")
+    assert products == kernel[0] * kernel[1]
+    narrow = found.lower(x, kernels[..., :-1]).as_text()  # left to XLA
+    assert "dot_general" not in narrow
+
+
+def test_gradient_of_kernels_is_left_to_xla_elsewhere_than_on_a_cpu() -> None:
+    names = convolutions.DIMENSION_NAMES
+
+    def loss(kernel: jax.Array) -> jax.Array:
+        x = jnp.ones((1, 4, 4, 150))
+        return jnp.sum(
+            convolutions.product_gradient(x, kernel, (1, 1), "SAME", dimension_numbers=names)
+        )
+
+    traced = jax.jit(jax.grad(loss)).trace(jnp.ones((3, 3, 150, 80)))
+    assert "dot_general" in traced.lower(lowering_platforms=("cpu",)).as_text()
+    for platform in ("cuda", "rocm", "tpu"):
+        assert "dot_general" not in traced.lower(lowering_platforms=(platform,)).as_text()
+
+
 @pytest.mark.parametrize(("height", "width"), [(8, 9), (9, 8), (3, 4), (299, 384)])
 def test_stem_on_depth_is_the_strided_convolution(height: int, width: int) -> None:
     x = jax.random.normal(jax.random.key(0), (1, height, width, 1))

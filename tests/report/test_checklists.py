@@ -19,7 +19,7 @@ from thyrojax.analysis.study import Study
 from thyrojax.analysis.table import table_of
 from thyrojax.report import checklist, model_card
 from thyrojax.report.checklist_answers import ANSWERS
-from thyrojax.report.checklist_model import augmentation
+from thyrojax.report.checklist_model import augmentation, ensemble, training
 from thyrojax.report.facts import Facts, collect_facts
 from thyrojax.report.run_folder import Run, read_run
 
@@ -296,6 +296,14 @@ def test_every_augmentation_and_the_margins_unit_are_told(facts: Facts) -> None:
         "multiplicative speckle noise of standard deviation up to 0.3, mixup (Beta distribution, "
         "parameter 0.2)."
     )
+
+
+def test_several_networks_and_averages_are_told(facts: Facts) -> None:
+    config = {**(facts.config or {}), "members": 3, "swa_start": 0.75}
+    changed = dataclasses.replace(facts, config=config)
+    assert "even average of the weights from 0.75 of the steps on" in str(training(changed))
+    assert str(ensemble(changed)).startswith("The mean score of 3 networks, of as many seeds")
+    assert str(ensemble(facts)).startswith("No ensemble")
 
 
 def test_a_given_split_and_folds_are_told_as_such(facts: Facts) -> None:

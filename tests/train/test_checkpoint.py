@@ -21,6 +21,7 @@ from thyrojax.config import Config
 from thyrojax.errors import ConfigError, RunError
 from thyrojax.train import checkpoint
 from thyrojax.train.digests import leaf_digests, state_digest
+from thyrojax.train.file_seals import SEAL, damaged_files, seal_files
 from thyrojax.train.state import TrainState
 
 # Orbax leaves the coroutines of a read that failed behind, whose end is told when they are
@@ -150,12 +151,61 @@ def test_damage_is_told_and_the_last_good_one_is_taken(
     assert (run / "damaged" / "4").is_dir()
 
 
+@pytest.fixture(scope="module")
+def sealed_steps(two_steps: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both checkpoints with the digests of their files, as a training leaves them."""
+    run = tmp_path_factory.mktemp("sealed") / "run"
+    shutil.copytree(two_steps, run)
+    seal_files(run / "checkpoints")
+    return run
+
+
+def test_a_flipped_byte_in_any_file_is_found(sealed_steps: Path, tmp_path: Path) -> None:
+    folder = sealed_steps / "checkpoints" / "4"
+    names = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    assert {"files.json", "contents/metadata", "default/_METADATA"} <= set(map(str, names))
+    for number, name in enumerate(names):
+        run = tmp_path / str(number)
+        shutil.copytree(sealed_steps, run)
+        flipped(run / "checkpoints" / "4" / name)
+        step, (line,) = last_good(run)
+        assert step == 2, name
+        found = "files.json" if str(name) == "files.json" else f"the first is {name}"
+        assert found in line, line
+
+
+def test_a_save_seals_the_files_of_the_one_before_it(two_steps: Path) -> None:
+    assert (two_steps / "checkpoints" / "2" / SEAL).exists()
+    assert damaged_files(two_steps / "checkpoints" / "2") == ""
+    assert not (two_steps / "checkpoints" / "4" / SEAL).exists()
+
+
+@pytest.mark.parametrize(
+    ("abstract", "of", "first"),
+    [
+        (dataclasses.replace(ABSTRACT, ema={"mean": ABSTRACT.step}), OF, "ema"),
+        (dataclasses.replace(ABSTRACT, opt_state=(ABSTRACT.opt_state[0], {})), OF, "opt_state/1"),
+        (dataclasses.replace(ABSTRACT, batch_stats={}), OF, "batch_stats"),
+        (ABSTRACT, {**OF, "new_field": 0}, "new_field"),
+    ],
+)
+def test_a_checkpoint_of_another_version_is_refused_and_stays(
+    two_steps: Path, abstract: TrainState, of: dict[str, Any], first: str
+) -> None:
+    manager = checkpoint.open_checkpoints(two_steps)
+    with pytest.raises(RunError, match=rf"4: found .*another version .*the first is {first}\b"):
+        checkpoint.restore_last_good(manager, abstract, of, print)
+    assert manager.all_steps() == [2, 4]
+    manager.close()
+    assert not (two_steps / "damaged").exists()
+
+
 def test_nothing_is_touched_where_no_checkpoint_is_good(two_steps: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(two_steps, run)
     for step in ("2", "4"):
         (run / "checkpoints" / step / "default" / "manifest.ocdbt").unlink()
-    with pytest.raises(RunError, match=r"checkpoints/4/default: found .*checkpoints/2/default"):
+    with pytest.raises(RunError, match=r"checkpoints/4/default: found .*checkpoints/2: found"):
         last_good(run)
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"2", "4"}
 

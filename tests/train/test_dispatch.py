@@ -16,7 +16,7 @@ from thyrojax.train import loop
 from thyrojax.train.feeds import Feeding
 from thyrojax.train.mapping import make_mapping, map_over_devices
 from thyrojax.train.schedule import make_optimizer
-from thyrojax.train.state import create_state, random_variables
+from thyrojax.train.state import abstract_variables, create_state, make_model, random_variables
 from thyrojax.train.step import make_score_step, make_train_step
 
 Kind = Literal["pmap", "shard_map"]
@@ -74,9 +74,6 @@ class Watched:
     def __init__(self, value: Any, happened: list[str]) -> None:
         self._value, self._happened = value, happened
 
-    def __getitem__(self, place: int) -> Watched:
-        return Watched(self._value[place], self._happened)
-
     def block_until_ready(self) -> Watched:
         self._happened.append("waited")
         return self
@@ -105,10 +102,31 @@ def test_nothing_is_waited_for_nor_read_between_two_log_lines(
         return feeding._replace(advance=advance)
 
     monkeypatch.setattr(loop, "stream_feeding", watched_feeding)
-    config = replace(small_config, steps=6, log_every=3, eval_every=1e3, grace_seconds=1e6)
+    # Under shard_map a metric goes to NumPy as it is.
+    config = replace(
+        small_config, mapping="shard_map", steps=6, log_every=3, eval_every=1e3, grace_seconds=1e6
+    )
     loop.train(config, phantom_set, tmp_path / "run", quiet=True, say=lambda line: None)
     # In the first stretch every step is waited for, since nobody knows how long one takes.
     assert happened.index("read") > happened.index("step 3")
     second = happened[happened.index("step 4") :]
     assert second[:3] == ["step 4", "step 5", "step 6"]
     assert set(second[3:]) == {"read"}
+
+
+def test_kernel_gradient_chooses_how_gradients_of_wide_kernels_are_computed() -> None:
+    def products(way: Literal["products", "convolution"]) -> int:
+        config = Config(input_size=75, depth_multiplier=0.4, batch_size=2, kernel_gradient=way)
+        model = make_model(config)
+        images = jnp.zeros((2, 75, 75, 1))
+
+        def loss(params: Any, batch_stats: Any) -> jax.Array:
+            variables = {"params": params, "batch_stats": batch_stats}
+            return jnp.sum(model.apply(variables, images)["logits"])
+
+        shapes = abstract_variables(config)
+        gradient = jax.jit(jax.grad(loss)).lower(shapes["params"], shapes["batch_stats"])
+        return gradient.as_text().count("dot_general")
+
+    # Mixed_6a has a wide 3x3 kernel, the last two blocks have one each, and two of 1x3 and of 3x1.
+    assert products("products") - products("convolution") == 9 + 2 * (9 + 4 * 3)

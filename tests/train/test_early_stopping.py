@@ -86,8 +86,8 @@ def test_a_run_ends_early_and_a_kill_between_line_and_checkpoint_changes_nothing
     monkeypatch.setattr(loop, "make_train_step", no_train_step)
     monkeypatch.setattr(loop, "make_score_step", lambda _: lambda _, images: images[:, 0, 0, 0])
     said = train(config, phantom_set, tmp_path / "whole")
-    assert said[-1] == "stopped early at step 4 of 7: no better AUC in 2 validations"
-    assert find_runs(tmp_path / "whole")[0].state == "stopped early at step 4 of 7"
+    assert said[-1] == "finished early at step 4 of 7: no better AUC in 2 validations"
+    assert find_runs(tmp_path / "whole")[0].state == "finished early at step 4 of 7"
     before = (tmp_path / "whole" / "metrics.jsonl").read_bytes()
 
     # Started again, it does nothing but say so.

@@ -71,7 +71,9 @@ def streamed(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("mapping", "steps"), [("pmap", 4), ("shard_map", 2)])
+@pytest.mark.parametrize(
+    ("mapping", "steps", "accumulate"), [("pmap", 4, 1), ("shard_map", 2, 1), ("pmap", 2, 2)]
+)
 def test_resident_training_is_streamed_training(
     plain_config: Config,
     phantom_set: Path,
@@ -79,8 +81,15 @@ def test_resident_training_is_streamed_training(
     tmp_path: Path,
     mapping: Any,
     steps: int,
+    accumulate: int,
 ) -> None:
-    config = replace(plain_config, feed="resident", mapping=mapping, steps_per_dispatch=steps)
+    config = replace(
+        plain_config,
+        feed="resident",
+        mapping=mapping,
+        steps_per_dispatch=steps,
+        accumulate=accumulate,
+    )
     said = trained(config, phantom_set, tmp_path / "run")
     assert "frames whole on each of 8 devices" in said[1]
     assert_close(tmp_path / "run", streamed)

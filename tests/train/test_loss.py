@@ -95,5 +95,5 @@ def test_auxiliary_loss_counts_by_its_weight(small_config: Config) -> None:
 
 
 def test_negative_gamma_is_refused() -> None:
-    with pytest.raises(ConfigError, match="focal_gamma: found -1.0, expected a number >= 0"):
+    with pytest.raises(ConfigError, match=r"focal_gamma: found -1\.0, expected a number >= 0"):
         Config(focal_gamma=-1.0)

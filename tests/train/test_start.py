@@ -13,7 +13,7 @@ from thyrojax.config import Config
 from thyrojax.data.dataset import open_dataset
 from thyrojax.errors import ConfigError, RunError
 from thyrojax.train import start
-from thyrojax.train.provenance import read_starts, record_start
+from thyrojax.train.provenance import DECISIVE, read_starts, record_start
 
 
 def test_versions_name_the_command_the_source_and_the_devices(
@@ -25,6 +25,8 @@ def test_versions_name_the_command_the_source_and_the_devices(
     assert found["command"] == "thyrojax train 'a preset.py'"
     assert found["devices"].startswith(f"{jax.local_device_count()} ")
     assert found["jax"] == jax.__version__
+    assert set(DECISIVE) < set(found)
+    assert re.fullmatch(r"\d+ x .+", found["processor"])
     if (Path(start.__file__).parents[2] / ".git").exists():
         assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?", found["git_commit"])
 

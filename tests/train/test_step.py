@@ -17,7 +17,7 @@ from thyrojax.errors import ConfigError
 from thyrojax.train import step as step_module
 from thyrojax.train.loop import class_weights
 from thyrojax.train.mapping import make_mapping
-from thyrojax.train.schedule import label_groups, make_optimizer, make_schedule
+from thyrojax.train.schedule import label_parts, make_optimizer, make_schedule
 from thyrojax.train.state import TrainState, abstract_variables, create_state, random_variables
 from thyrojax.train.step import make_score_step, make_train_step
 
@@ -144,7 +144,7 @@ def test_schedule_warms_up_and_falls_to_zero(small_config: Config) -> None:
 
 def test_both_heads_are_new_and_all_else_is_trunk(small_config: Config) -> None:
     params = abstract_variables(replace(small_config, aux_head=True))["params"]
-    groups = flatten_dict(label_groups(params))
+    groups = flatten_dict(label_parts(params, small_config))
     heads = {path[0] for path, group in groups.items() if group == "head"}
     assert heads == {"fc", "AuxLogits"}
 

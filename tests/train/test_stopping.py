@@ -16,8 +16,10 @@ import pytest
 from thyrojax.cli import main
 from thyrojax.config import Config
 from thyrojax.runs import digest_run, find_runs
-from thyrojax.train import loop
+from thyrojax.train import checkpoint, loop
 from thyrojax.train.feeds import Feeding
+from thyrojax.train.file_seals import SEAL, damaged_files
+from thyrojax.train.provenance import read_starts
 from thyrojax.train.stopping import StopRequest
 
 HANGING = """
@@ -55,8 +57,12 @@ def test_interrupts_still_interrupt() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(10)
 
-    with StopRequest(60.0, print) as stop, pytest.raises(KeyboardInterrupt):
-        interrupted()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # may have been ignored
+    try:
+        with StopRequest(60.0, print) as stop, pytest.raises(KeyboardInterrupt):
+            interrupted()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert not stop.asked
 
 
@@ -84,34 +90,55 @@ def test_a_stopped_training_has_an_exit_status_of_its_own(
 
 
 @pytest.mark.slow
-def test_a_run_stopped_between_two_lines_goes_on_to_the_same_end(
+@pytest.mark.parametrize(("moment", "step"), [("between lines", 5), ("validation", 4), ("save", 4)])
+def test_a_run_that_is_stopped_goes_on_to_the_same_end(
     small_run: Path,
     small_config: Config,
     phantom_set: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    moment: str,
+    step: int,
 ) -> None:
-    real_feeding = loop.stream_feeding
+    def terminated() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.5)
+
+    real_feeding, real_save = loop.stream_feeding, checkpoint.save
 
     def feeding_with_signal(*arguments: Any) -> Feeding:
         feeding = real_feeding(*arguments)
 
         def advance(state: Any, step: int, count: int) -> Any:
             if step == 4:  # the fifth step, between the lines of steps 4 and 6
-                os.kill(os.getpid(), signal.SIGTERM)
-                time.sleep(0.5)
+                terminated()
             return feeding.advance(state, step, count)
 
-        return feeding._replace(advance=advance)
+        def score(variables: Any) -> Any:
+            terminated()
+            return feeding.score(variables)
+
+        changed = {"advance": advance} if moment == "between lines" else {"score": score}
+        return feeding._replace(**changed)
+
+    def save_with_signal(*arguments: Any) -> None:
+        real_save(*arguments)  # which goes on in the background
+        terminated()
 
     run, said = tmp_path / "run", list[str]()
-    monkeypatch.setattr(loop, "stream_feeding", feeding_with_signal)
-    assert not loop.train(small_config, phantom_set, run, quiet=True, say=said.append)
-    assert said[-1] == "SIGTERM: stopped after step 5 of 6, to go on from there"
-    assert find_runs(run)[0].state == "step 5 of 6"
-    monkeypatch.setattr(loop, "stream_feeding", real_feeding)
+    with monkeypatch.context() as patched:
+        if moment == "save":
+            patched.setattr(checkpoint, "save", save_with_signal)
+        else:
+            patched.setattr(loop, "stream_feeding", feeding_with_signal)
+        assert not loop.train(small_config, phantom_set, run, quiet=True, say=said.append)
+    assert said[-1] == f"SIGTERM: stopped after step {step} of 6, to go on from there"
+    assert find_runs(run)[0].state == f"stopped, step {step} of 6"
+    assert damaged_files(run / "checkpoints" / str(step)) == ""
+    assert (run / "checkpoints" / str(step) / SEAL).exists()
     assert loop.train(small_config, phantom_set, run, quiet=True, say=said.append)
-    assert f"resuming {run} from step 5" in said
+    assert f"resuming {run} from step {step}" in said
     for name in ("metrics.jsonl", "split.csv", "config.json"):
         assert (run / name).read_bytes() == (small_run / name).read_bytes()
     assert digest_run(run) == digest_run(small_run)
+    assert [line["step"] for line in read_starts(run)] == [0, step]

@@ -258,6 +258,14 @@ def write_joined(path: Path, records: Sequence[Record], pairs: Pairs) -> None:
     files.write_csv(path, [JOINED_COLUMNS, *rows])
 
 
+def chosen_split(config: Config, records: Sequence[Record], near_duplicates: Pairs) -> Parts:
+    """The parts of the configuration's split.csv, or drawn ones. Errors are those of either."""
+    if not config.split:
+        return draw_split(records, config, near_duplicates)
+    pairs = joined_pairs(config, near_duplicates)
+    return read_split(Path(config.split), records, pairs, config.split_by == "image")
+
+
 def read_run_split(
     run: Path, config: Config, records: Sequence[Record], near_duplicates: Pairs
 ) -> Parts:

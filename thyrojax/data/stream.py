@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import grain
 import numpy as np
@@ -48,7 +49,8 @@ class TrainFeed:
 
     A record that cannot be read stops the feed by default. With on_bad_record="skip" its row of the
     batch becomes the next readable row of the same batch, cyclically: pixels, label and all. Then
-    `bad_records` tells of each such record once: (step that first met it, image_id, reason).
+    `bad_records` tells of each such record once: (step that first met it, image_id, reason), when
+    `batches` gives that step's batch, whatever the threads have met ahead of it.
     """
 
     def __init__(self, dataset: Dataset, indices: Int[np.ndarray, " n"], config: Config) -> None:
@@ -60,8 +62,8 @@ class TrainFeed:
         self.indices = np.asarray(indices, np.int32)
         self.config = config
         self.bad_records: list[tuple[int, str, str]] = []
-        self._bad: dict[int, str] = {}  # index -> reason
-        self._lock = threading.Lock()
+        self._bad: dict[int, str] = {}  # index -> reason, as met by the threads
+        self._told: set[int] = set()  # indices that `bad_records` has
         self._labels = np.array([record.label for record in dataset.records], np.int32)
         low, high = margin_bounds(config, [dataset.records[i] for i in self.indices])
         self._tables = {
@@ -87,8 +89,8 @@ class TrainFeed:
         CutMix also `target` float32 [batch], the share of malignant.
 
         Raises:
-          DataError: a record that cannot be read, by name; or, where such are skipped, more than
-            1 % of the training records, or all of a batch.
+          DataError: a record that cannot be read, by name; or, where such are skipped, all of a
+            batch.
         """
         numbers = np.arange(self.config.batch_size, dtype=np.int32)[rows]
         found, drawn = self._cut(seed, step, numbers)
@@ -112,15 +114,20 @@ class TrainFeed:
         """
         steps = range(start_step, MOST_ROWS // self.config.batch_size)
         count = len(range(*rows.indices(self.config.batch_size)))
-        yield from _ahead(
+        ahead = _ahead(
             steps, lambda step: self.batch(seed, step, rows), _batch_bytes(count, self.config)
         )
+        for step, batch in zip(steps, ahead, strict=True):
+            if self._bad:
+                self._tell(step, self.draws(seed, step, rows)["index"])
+            yield batch
 
     def memory_bound(self, rows: slice = ALL_ROWS) -> int:
         """Bytes that `batches` holds at most beside the records: cache, batches and working space.
 
         Batches are those cut ahead, one handed over and one with the consumer. Each thread works on
-        one frame, encoded and decoded, and one window in bytes and in float32.
+        one frame, encoded and decoded, and one window in bytes and in float32. Each member of a run
+        has batches and threads of its own.
         """
         batch = _batch_bytes(len(range(*rows.indices(self.config.batch_size))), self.config)
         options = _read_options(batch)
@@ -137,10 +144,10 @@ class TrainFeed:
             working += 16 * _batch_bytes(1, self.config)  # arrays of a crop's size
         if augment.mixes(self.config):
             working += 6 * batch  # the partners, and what is made of both
+        batches = (options.prefetch_buffer_size + 2) * batch
         return (
             min(self.dataset.frame_bytes, self.dataset.cache_limit)
-            + (options.prefetch_buffer_size + 2) * batch
-            + options.num_threads * working
+            + (batches + options.num_threads * working) * self.config.members
         )
 
     def _cut(self, seed: int, step: int, numbers: Int[np.ndarray, " rows"]) -> tuple[Batch, Draws]:
@@ -149,12 +156,12 @@ class TrainFeed:
         drawn = self.draws(seed, step, numbers)
         image = np.empty((len(numbers), config.input_size, config.input_size, 1), np.float32)
         for place, number in enumerate(numbers.tolist()):
-            if self._cut_row(drawn, place, seed, step, image[place, :, :, 0]):
+            if self._cut_row(drawn, place, seed, image[place, :, :, 0]):
                 continue
             whole = self.draws(seed, step)
             after = ((number + ahead) % config.batch_size for ahead in range(1, config.batch_size))
             for other in after:
-                if self._cut_row(whole, other, seed, step, image[place, :, :, 0]):
+                if self._cut_row(whole, other, seed, image[place, :, :, 0]):
                     drawn = {name: np.array(values) for name, values in drawn.items()}
                     for name, values in drawn.items():
                         values[place] = whole[name][other]
@@ -174,7 +181,7 @@ class TrainFeed:
         return batch, drawn
 
     def _cut_row(
-        self, drawn: Draws, place: int, seed: int, step: int, out: Float[np.ndarray, "size size"]
+        self, drawn: Draws, place: int, seed: int, out: Float[np.ndarray, "size size"]
     ) -> bool:
         """Cuts one row into `out`; False where its record cannot be read and is to be skipped."""
         index = int(drawn["index"][place])
@@ -185,22 +192,15 @@ class TrainFeed:
             except DataError as error:
                 if self.config.on_bad_record == "stop":
                     raise
-                self._skip(index, step, str(error))
-        most = most_bad(len(self.indices))
-        if len(self._bad) > most:
-            names = ", ".join(self.dataset.records[i].image_id for i in list(self._bad)[:5])
-            raise DataError(
-                f"{self.dataset.folder}: found {len(self._bad)} of {len(self.indices)} training "
-                f"records that cannot be read ({names}), expected at most {most} (1 %); "
-                "build the set again"
-            )
+                self._bad[index] = str(error)
         return False
 
-    def _skip(self, index: int, step: int, reason: str) -> None:
-        with self._lock:
-            if index not in self._bad:
-                self._bad[index] = reason
-                self.bad_records.append((step, self.dataset.records[index].image_id, reason))
+    def _tell(self, step: int, indices: Int[np.ndarray, " rows"]) -> None:
+        """Adds the bad ones of a step's records to `bad_records`, by their names."""
+        new = {i for i in indices.tolist() if i in self._bad} - self._told
+        self._told |= new
+        found = [(step, self.dataset.records[i].image_id, self._bad[i]) for i in new]
+        self.bad_records += sorted(found)
 
     def _crop(
         self, drawn: Draws, place: int, seed: int, out: Float[np.ndarray, "size size"]
@@ -298,6 +298,25 @@ def evaluation_batches(
     if not np.array_equal(np.concatenate(seen), expected):
         found = sum(map(len, seen))
         raise AssertionError(f"evaluation saw {found} of {len(expected)} records once")
+
+
+def check_few_bad(folder: Path, bad_records: Sequence[str], n_train: int) -> None:
+    """That at most 1 % of a run's training records cannot be read.
+
+    Args:
+      folder: of the set.
+      bad_records: their image_id, those found by all processes and before all resumes.
+      n_train: how many training records there are.
+
+    Raises:
+      DataError: there are more.
+    """
+    most = most_bad(n_train)
+    if len(bad_records) > most:
+        raise DataError(
+            f"{folder}: found {len(bad_records)} of {n_train} training records that cannot be read "
+            f"({', '.join(bad_records[:5])}), expected at most {most} (1 %); build the set again"
+        )
 
 
 def _check_indices(dataset: Dataset, indices: Int[np.ndarray, " n"]) -> None:

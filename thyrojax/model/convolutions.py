@@ -5,7 +5,8 @@ Each stands in for `jax.lax.conv_general_dilated` on NHWC images and HWIO kernel
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,13 +16,22 @@ from thyrojax.shapes import Array, Float
 
 DIMENSION_NAMES = ("NHWC", "HWIO", "NHWC")
 
+# Channels in times channels out from which `product_gradient` pays: 80 x 192 and 128 x 128 gained,
+# 96 x 96 lost (docs/speed.md).
+WIDE = 12_000
+
 plain = jax.lax.conv_general_dilated
 
 
 def pointwise_as_product(
-    x: Any, kernel: Any, strides: Any, padding: Any, **options: Any
+    x: Any,
+    kernel: Any,
+    strides: Any,
+    padding: Any,
+    others: Callable[..., jax.Array] = plain,
+    **options: Any,
 ) -> jax.Array:
-    """A 1x1 kernel at stride 1 as a matrix product, any other as it is.
+    """A 1x1 kernel at stride 1 as a matrix product, others by `others`.
 
     The gradient of a 1x1 kernel is then a matrix product too, two to four times as fast on CPU.
     """
@@ -30,7 +40,74 @@ def pointwise_as_product(
         return jax.lax.dot_general(
             x, kernel[0, 0], contract, preferred_element_type=options.get("preferred_element_type")
         )
-    return plain(x, kernel, strides, padding, **options)
+    return others(x, kernel, strides, padding, **options)
+
+
+def product_gradient(x: Any, kernel: Any, strides: Any, padding: Any, **options: Any) -> jax.Array:
+    """The convolution; on a CPU the gradient of a wide kernel as matrix products.
+
+    Each place of the kernel has one, of the pixels that it meets with the output's gradient. XLA
+    takes that gradient as a convolution whose window is the whole image and whose channels are the
+    batch, which its CPU kernels read from memory again for every row of the result. Elsewhere than
+    on a CPU it is left to XLA. No dilation, no groups; not for forward-mode derivatives.
+    """
+    if kernel.shape[2] * kernel.shape[3] < WIDE:
+        return plain(x, kernel, strides, padding, **options)
+
+    @jax.custom_vjp
+    def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return plain(x, kernel, strides, padding, **options)
+
+    def forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        return convolve(x, kernel), (x, kernel)
+
+    def backward(inputs: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[jax.Array, ...]:
+        x, kernel = inputs
+
+        def by_convolution(x: jax.Array, dy: jax.Array) -> jax.Array:
+            of_kernel = partial(plain, x, window_strides=strides, padding=padding, **options)
+            return jax.linear_transpose(of_kernel, kernel)(dy)[0]
+
+        def by_products(x: jax.Array, dy: jax.Array) -> jax.Array:
+            return _kernel_gradient(x, dy, kernel.shape, strides, padding).astype(kernel.dtype)
+
+        of_x = partial(plain, rhs=kernel, window_strides=strides, padding=padding, **options)
+        (dx,) = jax.linear_transpose(of_x, x)(dy)
+        return dx, jax.lax.platform_dependent(x, dy, cpu=by_products, default=by_convolution)
+
+    convolve.defvjp(forward, backward)
+    return convolve(x, kernel)
+
+
+def _kernel_gradient(
+    x: Float[Array, "batch height width channels"],
+    dy: Float[Array, "batch new_height new_width outputs"],
+    kernel_shape: Sequence[int],
+    strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+) -> Float[Array, "kernel_height kernel_width channels outputs"]:
+    """Gradient of a kernel by its output's, a matrix product for each of its places."""
+    window = kernel_shape[:2]
+    if isinstance(padding, str):
+        padding = jax.lax.padtype_to_pads(x.shape[1:3], window, strides, padding)
+    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    batch, rows, columns, outputs = dy.shape
+    channels = x.shape[-1]
+    places = []
+    for i in range(window[0]):
+        for j in range(window[1]):
+            end = (i + (rows - 1) * strides[0] + 1, j + (columns - 1) * strides[1] + 1)
+            met = jax.lax.slice(x, (0, i, j, 0), (batch, *end, channels), (1, *strides, 1))
+            contract = (((0,), (0,)), ((), ()))
+            places.append(
+                jax.lax.dot_general(
+                    met.reshape(-1, channels),
+                    dy.reshape(-1, outputs),
+                    contract,
+                    preferred_element_type=jnp.float32,
+                )
+            )
+    return jnp.stack(places).reshape(kernel_shape)
 
 
 def stem_on_depth(x: Any, kernel: Any, strides: Any, padding: Any, **options: Any) -> jax.Array:

@@ -212,12 +212,14 @@ def mass_in_box(
 
 
 def randomised(
-    variables: dict[str, Any], seed: int, layers: Sequence[str] | None = None
+    variables: dict[str, Any], seed: int, layers: Sequence[str] | None = None, members: int = 1
 ) -> dict[str, Any]:
     """The variables with some layers as `initial_variables` would draw them, the others as given.
 
     Args:
       layers: names as in `CASCADE`; None for all.
+      members: networks along the first axis of each array, drawn from seed, seed + 1, ...; of one,
+        there is no such axis.
 
     Raises:
       ValueError: a layer that the network does not have.
@@ -230,7 +232,9 @@ def randomised(
     leaves = {}
     for path, leaf in flatten_dict(variables).items():
         if layers is None or path[1] in layers:
-            leaf = jnp.asarray(initial_array("/".join(path), leaf.shape, seed), leaf.dtype)
+            name, shape = "/".join(path), leaf.shape[members > 1 :]
+            drawn = [initial_array(name, shape, seed + k) for k in range(members)]
+            leaf = jnp.asarray(np.stack(drawn).reshape(leaf.shape), leaf.dtype)
         leaves[path] = leaf
     return unflatten_dict(leaves)
 
@@ -248,6 +252,7 @@ def sanity_check(
     variables: dict[str, Any],
     seed: int = 0,
     layers: Sequence[str] = CASCADE,
+    members: int = 1,
 ) -> tuple[SanityStep, ...]:
     """Cascading randomisation (Adebayo et al. 2018, section 4.1): maps that stay explain nothing.
 
@@ -257,6 +262,7 @@ def sanity_check(
     Args:
       maps_of: the maps of some images under the given variables.
       layers: in this order.
+      members: as for `randomised`.
     """
     from scipy.stats import rankdata
 
@@ -268,7 +274,7 @@ def sanity_check(
     trained = ranks(maps_of(variables))
     steps = []
     for n, layer in enumerate(layers, start=1):
-        changed = ranks(maps_of(randomised(variables, seed, layers[:n])))
+        changed = ranks(maps_of(randomised(variables, seed, layers[:n], members)))
         size = np.sqrt((trained**2).sum(axis=1) * (changed**2).sum(axis=1))
         varied = size > 0.0
         agreement = (trained * changed).sum(axis=1)[varied] / size[varied]

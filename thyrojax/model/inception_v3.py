@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from thyrojax.model import convolutions
-from thyrojax.model.units import BatchDropout, ConvBN, Layer, max_pool, pointwise_units
+from thyrojax.model.units import BatchDropout, ConvBN, Layer, Part, max_pool, pointwise_units
 from thyrojax.shapes import Array, Float, Num
 
 MIN_INPUT_SIZE = 75
@@ -22,6 +22,7 @@ MIN_INPUT_SIZE = 75
 Endpoints = dict[str, jax.Array]
 
 Pointwise = Literal["product", "convolution"]
+KernelGradient = Literal["products", "convolution"]
 
 HEAD_DEVIATION = 0.01  # TF-slim's, of the last layer
 head_initializer = nn.initializers.truncated_normal(HEAD_DEVIATION)
@@ -181,12 +182,16 @@ class InceptionV3(nn.Module):
       dtype: of the computation; parameters and statistics are float32.
       axis_name: mapped axis over which a training step shares BatchNorm statistics.
       pointwise: 1x1 convolutions as matrix products or as convolutions.
+      kernel_gradient: on a CPU, gradients of wide kernels as matrix products or as convolutions.
       stem_on_depth: the first convolution on 2x2 pixels folded into channels.
       merge_branches: a block's 1x1 convolutions of one input as one wide one.
+      remat: a training step keeps the inputs of blocks and of the first layers and computes what
+        lies within a second time for the gradient (Chen et al. 2016, section 3): less memory, more
+        time. What is summed over devices is kept.
       folded: no BatchNorm but biases, for inference on variables of `fold.fold_batch_norm`.
 
-    `pointwise`, `stem_on_depth` and `merge_branches` change no value beyond rounding, nor any
-    parameter: they are for speed, which depends on the device.
+    `pointwise` to `remat` change no value beyond rounding, nor any parameter: they are for speed
+    and memory, which depend on the device.
     """
 
     num_classes: int = 1000
@@ -200,8 +205,10 @@ class InceptionV3(nn.Module):
     dtype: Any = jnp.float32
     axis_name: str | None = None
     pointwise: Pointwise = "product"
+    kernel_gradient: KernelGradient = "products"
     stem_on_depth: bool = False
     merge_branches: bool = False
+    remat: bool = False
     folded: bool = False
 
     @nn.compact
@@ -210,6 +217,7 @@ class InceptionV3(nn.Module):
         images: Float[Array, "batch height width channels"],
         train: bool = False,
         use_running_average: bool | None = None,
+        part: Part | None = None,
     ) -> Endpoints:
         """Runs the network; under jit, endpoints that nobody uses cost nothing.
 
@@ -217,6 +225,7 @@ class InceptionV3(nn.Module):
           images: one channel (grey) or three; the first kernel takes its depth from them.
           train: dropout on, BatchNorm by the batch's own statistics, auxiliary head evaluated.
           use_running_average: BatchNorm's mode where it is not `not train` (frozen statistics).
+          part: of the device's rows that these images are; None for all. Dropout draws by row.
 
         Returns:
           `mixed0`..`mixed10` [batch, height, width, channels], `pool` [batch, 2048] and, with
@@ -236,13 +245,13 @@ class InceptionV3(nn.Module):
             epsilon=self.bn_epsilon,
             axis_name=self.axis_name,
             dtype=self.dtype,
-            convolve=convolutions.pointwise_as_product
-            if self.pointwise == "product"
-            else convolutions.plain,
+            convolve=self._convolve(),
             folded=self.folded,
         )
-        stem = partial(conv, convolve=convolutions.stem_on_depth) if self.stem_on_depth else conv
-        average_pool = partial(
+        layer = partial(self._block(ConvBN), **conv.keywords)
+        stem = partial(layer, convolve=convolutions.stem_on_depth) if self.stem_on_depth else layer
+        a, b, c, d, e = map(self._block, (BlockA, BlockB, BlockC, BlockD, BlockE))
+        average = partial(
             nn.avg_pool,
             window_shape=(3, 3),
             strides=(1, 1),
@@ -254,52 +263,51 @@ class InceptionV3(nn.Module):
 
         x = images.astype(self.dtype)
         x = stem(32, (3, 3), 2, "VALID", name="Conv2d_1a_3x3")(x)  # 149 x 149 x 32
-        x = conv(32, (3, 3), 1, "VALID", name="Conv2d_2a_3x3")(x)  # 147 x 147 x 32
-        x = conv(64, (3, 3), name="Conv2d_2b_3x3")(x)  # 147 x 147 x 64
+        x = layer(32, (3, 3), 1, "VALID", name="Conv2d_2a_3x3")(x)  # 147 x 147 x 32
+        x = layer(64, (3, 3), name="Conv2d_2b_3x3")(x)  # 147 x 147 x 64
         x = max_pool(x)  # 73 x 73 x 64
-        x = conv(80, (1, 1), 1, "VALID", name="Conv2d_3b_1x1")(x)  # 73 x 73 x 80
-        x = conv(192, (3, 3), 1, "VALID", name="Conv2d_4a_3x3")(x)  # 71 x 71 x 192
+        x = layer(80, (1, 1), 1, "VALID", name="Conv2d_3b_1x1")(x)  # 73 x 73 x 80
+        x = layer(192, (3, 3), 1, "VALID", name="Conv2d_4a_3x3")(x)  # 71 x 71 x 192
         x = max_pool(x)  # 35 x 35 x 192
 
-        ends["mixed0"] = x = BlockA(conv, average_pool, 32, merge=merge, name="Mixed_5b")(
-            x
-        )  # 35 x 35 x 256
-        ends["mixed1"] = x = BlockA(conv, average_pool, 64, merge=merge, name="Mixed_5c")(
-            x
-        )  # 35 x 35 x 288
-        ends["mixed2"] = x = BlockA(conv, average_pool, 64, merge=merge, name="Mixed_5d")(
-            x
-        )  # 35 x 35 x 288
-        ends["mixed3"] = x = BlockB(conv, name="Mixed_6a")(x)  # 17 x 17 x 768
-        ends["mixed4"] = x = BlockC(conv, average_pool, 128, merge=merge, name="Mixed_6b")(
-            x
-        )  # 17 x 17 x 768
-        ends["mixed5"] = x = BlockC(conv, average_pool, 160, merge=merge, name="Mixed_6c")(
-            x
-        )  # 17 x 17 x 768
-        ends["mixed6"] = x = BlockC(conv, average_pool, 160, merge=merge, name="Mixed_6d")(
-            x
-        )  # 17 x 17 x 768
-        ends["mixed7"] = x = BlockC(conv, average_pool, 192, merge=merge, name="Mixed_6e")(
-            x
-        )  # 17 x 17 x 768
+        ends["mixed0"] = x = a(conv, average, 32, merge=merge, name="Mixed_5b")(x)  # 35 x 35 x 256
+        ends["mixed1"] = x = a(conv, average, 64, merge=merge, name="Mixed_5c")(x)  # 35 x 35 x 288
+        ends["mixed2"] = x = a(conv, average, 64, merge=merge, name="Mixed_5d")(x)  # 35 x 35 x 288
+        ends["mixed3"] = x = b(conv, name="Mixed_6a")(x)  # 17 x 17 x 768
+        ends["mixed4"] = x = c(conv, average, 128, merge=merge, name="Mixed_6b")(x)  # 17 x 17 x 768
+        ends["mixed5"] = x = c(conv, average, 160, merge=merge, name="Mixed_6c")(x)  # 17 x 17 x 768
+        ends["mixed6"] = x = c(conv, average, 160, merge=merge, name="Mixed_6d")(x)  # 17 x 17 x 768
+        ends["mixed7"] = x = c(conv, average, 192, merge=merge, name="Mixed_6e")(x)  # 17 x 17 x 768
         if self.aux_head and self.num_classes and (train or self.is_initializing()):
             ends["aux_logits"] = AuxiliaryHead(conv, self.num_classes, name="AuxLogits")(x)
-        ends["mixed8"] = x = BlockD(conv, merge=merge, name="Mixed_7a")(x)  # 8 x 8 x 1280
-        ends["mixed9"] = x = BlockE(conv, average_pool, merge=merge, name="Mixed_7b")(
-            x
-        )  # 8 x 8 x 2048
-        last_pool, merge_last = average_pool, merge
+        ends["mixed8"] = x = d(conv, merge=merge, name="Mixed_7a")(x)  # 8 x 8 x 1280
+        ends["mixed9"] = x = e(conv, average, merge=merge, name="Mixed_7b")(x)  # 8 x 8 x 2048
+        last_pool, merge_last = average, merge
         if self.last_pool == "max":  # which does not commute with a convolution
             merge_last = False
             last_pool = partial(nn.max_pool, window_shape=(3, 3), strides=(1, 1), padding="SAME")
-        ends["mixed10"] = x = BlockE(conv, last_pool, merge=merge_last, name="Mixed_7c")(
+        ends["mixed10"] = x = e(conv, last_pool, merge=merge_last, name="Mixed_7c")(
             x
         )  # 8 x 8 x 2048
 
         ends["pool"] = x = jnp.mean(x, axis=(1, 2), dtype=jnp.float32)  # 2048
         if self.num_classes:
-            x = BatchDropout(self.dropout, self.axis_name)(x, deterministic=not train)
+            x = BatchDropout(self.dropout, self.axis_name)(x, deterministic=not train, part=part)
             head = nn.Dense(self.num_classes, kernel_init=head_initializer, name="fc")
             ends["logits"] = head(x)
         return ends
+
+    def _convolve(self) -> Layer:
+        products = self.kernel_gradient == "products"
+        convolve = convolutions.product_gradient if products else convolutions.plain
+        if self.pointwise == "convolution":
+            return convolve
+        return partial(convolutions.pointwise_as_product, others=convolve)
+
+    def _block(self, kind: type[nn.Module]) -> Layer:
+        """A kind of block, computed a second time for the gradient where the network says so."""
+        return nn.remat(kind, policy=_is_sum_over_devices) if self.remat else kind
+
+
+def _is_sum_over_devices(primitive: Any, *_: Any, **__: Any) -> bool:
+    return primitive.name == "psum"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from thyrojax.model import convolutions
-from thyrojax.shapes import Array, Float
+from thyrojax.shapes import Array, Float, Int
 
 MIN_DEPTH = 16  # TF-slim's floor under depth_multiplier
 
@@ -62,6 +62,22 @@ class ConvBN(nn.Module):
         return nn.relu(x)
 
 
+class Part(NamedTuple):
+    """Rows `number`, `number` + `of`, `number` + 2 `of`, ... of a device's rows of a batch.
+
+    Strided, a part has the same rows of the whole batch whatever the number of devices, as long as
+    each device's rows are a multiple of `of`.
+    """
+
+    number: int | Int[Array, ""]
+    of: int
+
+    def take(self, rows: jax.Array) -> jax.Array:
+        """This part of an array [rows, ...] of the device's rows."""
+        grouped = rows.reshape(-1, self.of, *rows.shape[1:])
+        return jax.lax.dynamic_index_in_dim(grouped, self.number, axis=1, keepdims=False)
+
+
 class BatchDropout(nn.Module):
     """Dropout whose mask belongs to the global batch, so that it does not depend on the devices.
 
@@ -73,18 +89,22 @@ class BatchDropout(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch features"], deterministic: bool
+        self, x: Float[Array, "batch features"], deterministic: bool, part: Part | None = None
     ) -> Float[Array, "batch features"]:
+        """`part` says which of the device's rows `x` has, where it has not all of them."""
         if deterministic or self.rate == 0.0:
             return x
         n_devices = 1 if self.axis_name is None else jax.lax.axis_size(self.axis_name)
         rows, features = x.shape
+        rows *= 1 if part is None else part.of
         keep = jax.random.bernoulli(
             self.make_rng("dropout"), 1.0 - self.rate, (n_devices * rows, features)
         )
         if self.axis_name is not None:
             first = jax.lax.axis_index(self.axis_name) * rows
             keep = jax.lax.dynamic_slice_in_dim(keep, first, rows)
+        if part is not None:
+            keep = part.take(keep)
         return jnp.where(keep, x / (1.0 - self.rate), 0.0)
 
 

@@ -64,6 +64,7 @@ def training(facts: Facts) -> str | None:
         _setting(facts, "class_weights", "class weights: {}"),
         "BatchNorm statistics frozen" if (facts.config or {}).get("freeze_bn") else "",
         _setting(facts, "ema", "average of the weights with decay {}", skip=0),
+        _setting(facts, "swa_start", "even average of the weights from {} of the steps on", skip=0),
         f"seed {seed}",
     ]
     return f"{', '.join(part for part in parts if part)}. {augmentation(facts) or ''}".strip()
@@ -127,8 +128,13 @@ def model_selection(facts: Facts) -> str | None:
 
 
 def ensemble(facts: Facts) -> str | None:
-    """One network a run."""
-    return None if facts.config is None else "No ensemble: one network, one window for each score."
+    """How many networks a run's score is of."""
+    if facts.config is None:
+        return None
+    members = facts.config.get("members", 1)
+    if members == 1:
+        return "No ensemble: one network, one window for each score."
+    return f"The mean score of {members} networks, of as many seeds, on one window for each score."
 
 
 def software(facts: Facts) -> str | None:

@@ -70,7 +70,7 @@ def _work(unit: Unit, dataset: Dataset) -> float:
     """Pixels of training, and those of scoring over how much faster that is."""
     config: Config = unit.config
     pixels = config.input_size**2
-    parts = splits.draw_split(dataset.records, config, dataset.near_duplicates)
+    parts = splits.chosen_split(config, dataset.records, dataset.near_duplicates)
     scored = len(parts["test"]) + len(parts["validation"])
     if unit.arm.method == "frozen":
         return len(dataset) * pixels / SCORING_SPEED

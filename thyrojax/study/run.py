@@ -111,7 +111,7 @@ def run_unit(unit: Unit, data: Path, workdir: Path, say: Say) -> bool:
     resumed, started = (run / "checkpoints").is_dir(), time.perf_counter()
     dataset = open_dataset(data, cache_mb=unit.config.cache_mb)
     if unit.arm.method == "frozen":
-        parts = splits.draw_split(dataset.records, unit.config, dataset.near_duplicates)
+        parts = splits.chosen_split(unit.config, dataset.records, dataset.near_duplicates)
         trained_seconds, scored = 0.0, _frozen(unit, dataset, parts)
     else:
         if not train(unit.config, data, run, quiet=True, say=say):

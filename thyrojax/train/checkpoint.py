@@ -22,11 +22,13 @@ from orbax.checkpoint import checkpoint_managers
 from thyrojax import processes
 from thyrojax.config import Config
 from thyrojax.errors import ConfigError, RunError, one_line
-from thyrojax.train.digests import is_sealed, leaf_digests, sealed, state_digest
+from thyrojax.train.digests import is_sealed, leaf_digests, sealed, state_digest, state_layout
+from thyrojax.train.file_seals import damaged_files, seal_files
 from thyrojax.train.state import TrainState
 
 BEST_METRIC = "val_auc"
 STATE, CONTENTS = "default", "contents"  # names of the items; Orbax's own metrics are a third
+CONTENT_NAMES = {"step", "of", "metrics", "since_line", "leaves", "layout", "sha256"}
 
 # What a state is the state of: with another value of one of these its numbers mean another thing.
 MODEL_FIELDS = (
@@ -38,6 +40,8 @@ MODEL_FIELDS = (
     "optimizer",
     "trunk_lr_scale",
     "ema",
+    "swa_start",
+    "members",
 )
 
 
@@ -123,7 +127,7 @@ def save(
     of: dict[str, Any],
     since_line: dict[str, list[float]],
 ) -> None:
-    """Starts saving a state.
+    """Starts saving a state, once the one before is whole; that one's files are then sealed.
 
     Args:
       manager: of `open_checkpoints`.
@@ -141,8 +145,11 @@ def save(
             "metrics": metrics,
             "since_line": since_line,
             "leaves": leaves,
+            "layout": state_layout(state),
         }
     )
+    manager.wait_until_finished()
+    seal_files(Path(manager.directory))
     items = {STATE: ocp.args.StandardSave(state), CONTENTS: ocp.args.JsonSave(contents)}
     manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
 
@@ -155,19 +162,26 @@ def restore(
     Raises:
       DamagedCheckpoint: it is not.
       ConfigError: it is of another `identity`.
+      RunError: another version of thyrojax has written it, whose checkpoints held other things.
     """
     folder = Path(manager.directory) / str(step)
+    if wrong_files := damaged_files(folder):
+        raise DamagedCheckpoint(f"{folder}: {wrong_files}")
     contents = _contents(manager, folder, step)
+    _check_version(contents.keys() ^ CONTENT_NAMES | contents["of"].keys() ^ of.keys(), folder)
     differing = [
-        f"{name} {contents['of'].get(name)!r}, now {value!r}"
+        f"{name} {contents['of'][name]!r}, now {value!r}"
         for name, value in of.items()
-        if contents["of"].get(name) != value
+        if contents["of"][name] != value
     ]
     if differing:
         raise ConfigError(
             f"{folder}: found a checkpoint with {'; '.join(differing)}, expected one of this run's "
             "data and configuration"
         )
+    layout, saved_layout = state_layout(abstract), contents["layout"]
+    odd = {x for x in {*layout, *saved_layout} if layout.get(x, "") != saved_layout.get(x, "")}
+    _check_version(odd, folder)
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     target = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), abstract
@@ -183,6 +197,15 @@ def restore(
             f"saved (the first is {wrong[0]}), expected all as their digests say"
         )
     return Restored(found, contents["since_line"], leaves)
+
+
+def _check_version(odd: set[str], folder: Path) -> None:
+    if odd:
+        raise RunError(
+            f"{folder}: found a checkpoint of another version of thyrojax ({len(odd)} things "
+            f"differ, the first is {min(odd)}), expected one that this version wrote; go on with "
+            "that version, or anew"
+        )
 
 
 def _contents(manager: ocp.CheckpointManager, folder: Path, step: int) -> dict[str, Any]:

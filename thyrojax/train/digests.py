@@ -36,6 +36,20 @@ def leaf_digests(state: PyTree) -> dict[str, Leaf]:
     }
 
 
+def state_layout(state: PyTree) -> dict[str, list[Any] | None]:
+    """For every leaf by its path its dtype and shape; None for a node without leaves.
+
+    Orbax restores only into the nodes that it saved, also where they are empty.
+    """
+    nodes = jax.tree_util.tree_flatten_with_path(state, is_leaf=lambda x: not jax.tree.leaves(x))[0]
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): [str(node.dtype), list(node.shape)]
+        if jax.tree.leaves(node)
+        else None
+        for path, node in nodes
+    }
+
+
 def _digest(array: Any) -> str:
     return hashlib.sha256(array.reshape(-1).view(np.uint8)).hexdigest()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -16,10 +18,11 @@ from thyrojax.data import resident, resident_frames, stream
 from thyrojax.data.dataset import Dataset
 from thyrojax.data.draws import margin_of
 from thyrojax.shapes import Float, Int, PyTree
+from thyrojax.train.averaging import make_statistics_step, statistics_batches
 from thyrojax.train.crop_sheet import Crops
 from thyrojax.train.mapping import Mapping, map_over_devices
-from thyrojax.train.scoring import of_all_processes, score_rows
-from thyrojax.train.state import AXIS
+from thyrojax.train.scoring import member_scores, of_all_processes
+from thyrojax.train.state import AXIS, member_seeds, stack_members
 
 Metrics = dict[str, Any]  # name -> values of one step, or of several, as they lie on the devices
 
@@ -29,16 +32,20 @@ class Feeding(NamedTuple):
 
     `advance(state, step, count)` takes steps step, step + 1, ... (from 0), `count` of them, donates
     the state and waits for nothing; its metrics are for `Mapping.get`. `score(variables)` gives the
-    probability of malignant of every validation record, in order. `look(step)` gives the first
-    `log_images` crops of a step, counted from 0, or fewer; all processes call it together.
+    probability of malignant of every validation record, in order, by each member. `look(step)`
+    gives the first `log_images` crops of a step, counted from 0, or fewer, of the first member; all
+    processes call it together.
     `bad_records()` are those found unreadable and skipped since the last call: (step from 1, or 0
-    where it was before the first, image_id, reason). `summary` is one line.
+    where it was before the first, image_id, reason). `statistics(variables)` gives the
+    `averaging.make_statistics_step` of each of the run's first `statistics_batches`. `summary` is
+    one line.
     """
 
     advance: Callable[[PyTree, int, int], tuple[PyTree, list[Metrics]]]
-    score: Callable[[PyTree], Float[np.ndarray, " n"]]
+    score: Callable[[PyTree], Float[np.ndarray, "n members"]]
     look: Callable[[int], Crops]
     bad_records: Callable[[], list[tuple[int, str, str]]]
+    statistics: Callable[[PyTree], list[PyTree]]
     summary: str
 
 
@@ -52,17 +59,13 @@ def stream_feeding(
 ) -> Feeding:
     """Batches cut on the host, ahead of the steps. Errors are those of `stream.TrainFeed`."""
     feed = stream.TrainFeed(dataset, train_rows, config)
-    batches = feed.batches(config.seed, first_step, mapping.rows)
+    batches = _of_members(feed, config, first_step, mapping.rows)
     told = 0
 
     def advance(state: PyTree, step: int, count: int) -> tuple[PyTree, list[Metrics]]:
         pending = []
         for _ in range(count):
-            batch = next(batches)
-            used: dict[str, Any] = {
-                name: batch[name] for name in ("image", "label", "target") if name in batch
-            }
-            state, metrics = mapping.train(state, used)
+            state, metrics = mapping.train(state, next(batches))
             pending.append(metrics)
         return state, pending
 
@@ -75,15 +78,44 @@ def stream_feeding(
         # The feed counts from 0, the log says how many steps were taken.
         return [(step + 1, image_id, reason) for step, image_id, reason in new]
 
+    statistics_of = map_over_devices(
+        config.mapping,
+        make_statistics_step(config),
+        ("state", "rows"),
+        ("state",),
+        mapping.devices,
+    )
+
+    def statistics(variables: PyTree) -> list[PyTree]:
+        # A feed of its own: what it finds unreadable is told of when training comes to it.
+        again = _of_members(stream.TrainFeed(dataset, train_rows, config), config, 0, mapping.rows)
+        count = statistics_batches(config, len(train_rows))
+        found = [
+            statistics_of(variables, jax.tree.map(mapping.split, batch))
+            for batch in itertools.islice(again, count)
+        ]
+        return [mapping.get(one) for one in found]
+
     return Feeding(
         advance,
-        lambda variables: score_rows(
+        lambda variables: member_scores(
             mapping, variables, dataset, validation_rows, config, config.margin_eval
         ),
         lambda step: _crops(feed.batch(config.seed, step, slice(config.log_images))),
         bad_records,
+        statistics,
         f"stream feed: at most {feed.memory_bound(mapping.rows) / 1e6:,.0f} MB on the host",
     )
+
+
+def _of_members(
+    feed: stream.TrainFeed, config: Config, first_step: int, rows: slice
+) -> Iterator[dict[str, np.ndarray]]:
+    """What steps are given: each member's batches, by its seed, the members as second axis."""
+    of_each = [feed.batches(seed, first_step, rows) for seed in member_seeds(config)]
+    for batches in zip(*of_each, strict=True):
+        names = [name for name in ("image", "label", "target") if name in batches[0]]
+        yield stack_members([{name: one[name] for name in names} for one in batches], axis=1)
 
 
 def resident_feeding(
@@ -105,8 +137,17 @@ def resident_feeding(
         dataset, everything, config, AXIS, mapping.devices, count=len(train_rows)
     )
     of = (config, AXIS, held.n_devices, held.sharded)
-    make = resident.make_batch(config, len(train_rows), *of[1:])
+    makes = [
+        resident.make_batch(dataclasses.replace(config, seed=seed), len(train_rows), *of[1:])
+        for seed in member_seeds(config)
+    ]
     crops = resident.make_crops(*of)
+
+    def make(frames: PyTree, step: Any) -> dict[str, jax.Array]:
+        found = [make_one(frames, step) for make_one in makes]
+        if len(found) == 1:
+            return found[0]
+        return jax.tree.map(lambda *x: jnp.stack(x, axis=1), *found)
 
     programs = {
         count: map_over_devices(
@@ -130,9 +171,17 @@ def resident_feeding(
     )
     some = map_over_devices(
         config.mapping,
-        lambda frames, step: jax.tree.map(lambda x: x[: config.log_images], make(frames, step)),
+        lambda frames, step: jax.tree.map(lambda x: x[: config.log_images], makes[0](frames, step)),
         ("rows", "all"),
         ("rows",),
+        mapping.devices,
+    )
+    statistics_step = make_statistics_step(config)
+    statistics_of = map_over_devices(
+        config.mapping,
+        lambda variables, frames, step: statistics_step(variables, make(frames, step)),
+        ("state", "rows", "all"),
+        ("state",),
         mapping.devices,
     )
     margins = [margin_of(dataset.records[i], config.margin_eval, config) for i in validation_rows]
@@ -148,7 +197,8 @@ def resident_feeding(
 
     def score(variables: PyTree) -> Float[np.ndarray, " validation"]:
         size, rows = config.batch_size, mapping.rows
-        scores, own = np.full(len(validation_rows), np.nan), np.zeros(len(validation_rows), bool)
+        scores = np.full((len(validation_rows), config.members), np.nan)
+        own = np.zeros(len(validation_rows), bool)
         for start in range(0, len(validation_rows), size):
             place = np.arange(start, min(start + size, len(validation_rows)))
             padded = np.resize(place, size)[rows]  # the last batch repeats its first rows
@@ -159,8 +209,14 @@ def resident_feeding(
                 mapping.split(np.asarray(margins, np.int32)[padded]),
             )
             mine = place[rows]
-            scores[mine], own[mine] = mapping.unsplit(found)[: len(mine)], True
+            by_member = mapping.unsplit(found).reshape(-1, config.members)
+            scores[mine], own[mine] = by_member[: len(mine)], True
         return of_all_processes(scores, own)
+
+    def statistics(variables: PyTree) -> list[PyTree]:
+        steps = range(statistics_batches(config, len(train_rows)))
+        found = [statistics_of(variables, held.frames, np.int32(step)) for step in steps]
+        return [mapping.get(one) for one in found]
 
     skipped = [(0, dataset.records[place].image_id, reason) for place, reason in held.bad]
 
@@ -177,7 +233,7 @@ def resident_feeding(
         image = first.pop("image").reshape(-1, size, size, 1)
         return _crops({"image": image, **{name: x.reshape(-1) for name, x in first.items()}})
 
-    return Feeding(advance, score, look, bad_records, f"resident feed: {held.summary}")
+    return Feeding(advance, score, look, bad_records, statistics, f"resident feed: {held.summary}")
 
 
 def _crops(batch: dict[str, np.ndarray]) -> Crops:

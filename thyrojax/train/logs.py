@@ -30,6 +30,7 @@ class RunLog:
     """Opens metrics.jsonl, timings.jsonl and events.out.tfevents.* of RUN; a bar on stderr.
 
     Lines of an earlier attempt beyond `first_step` are dropped: those steps are taken again.
+    `bad_records` are the image_id of all lines of `bad_record`.
     """
 
     def __init__(self, run: Path, first_step: int, total_steps: int, quiet: bool) -> None:
@@ -41,7 +42,7 @@ class RunLog:
         self._lines, self._timings = metrics.open("a"), timings.open("a")
         # A record that was found bad before the resume is found again after it.
         lines = [json.loads(line) for line in metrics.read_text().splitlines()]
-        self._bad = {line.get("bad_record") for line in lines}
+        self.bad_records = [line["bad_record"] for line in lines if "bad_record" in line]
         # TensorBoard drops events of an earlier attempt from this step on, itself included.
         purge_from = first_step + 1 if first_step else None
         self._events = SummaryWriter(str(run), purge_step=purge_from, flush_secs=30)
@@ -104,9 +105,9 @@ class RunLog:
 
     def bad_record(self, found: dict[str, Any]) -> None:
         """One line, once, for a record that could not be read: step, bad_record, reason."""
-        if found["bad_record"] in self._bad:
+        if found["bad_record"] in self.bad_records:
             return
-        self._bad.add(found["bad_record"])
+        self.bad_records.append(found["bad_record"])
         self._lines.write(json.dumps(found) + "\n")
         self._lines.flush()
 

@@ -15,6 +15,7 @@ import numpy as np
 from thyrojax import config as config_file
 from thyrojax import processes
 from thyrojax.config import Config
+from thyrojax.data import stream
 from thyrojax.data.dataset import open_dataset
 from thyrojax.data.draws import MOST_ROWS
 from thyrojax.errors import ConfigError, RunError
@@ -22,13 +23,17 @@ from thyrojax.files import write_json
 from thyrojax.model.architecture import describe
 from thyrojax.shapes import Float, Int
 from thyrojax.train import checkpoint, distributed
+from thyrojax.train.averaging import make_averaging
 from thyrojax.train.early_stopping import out_of_patience, validation_aucs
 from thyrojax.train.feeds import resident_feeding, stream_feeding
+from thyrojax.train.file_seals import seal_files
 from thyrojax.train.logs import RunLog
 from thyrojax.train.mapping import Mapping, make_mapping
+from thyrojax.train.members import score_members, train_members
+from thyrojax.train.occupation import occupied
 from thyrojax.train.provenance import record_start
-from thyrojax.train.schedule import make_optimizer, make_schedule
-from thyrojax.train.scoring import part_figures
+from thyrojax.train.schedule import check_phases, make_optimizer, make_schedule
+from thyrojax.train.scoring import member_aucs, part_figures
 from thyrojax.train.start import Say, check_processes, open_run, starting_state
 from thyrojax.train.state import evaluation_variables, example_images, make_model
 from thyrojax.train.step import make_score_step, make_train_step
@@ -54,16 +59,17 @@ def train(config: Config, data: Path, run: Path, *, quiet: bool = False, say: Sa
     Raises:
       ConfigError: the folder holds a run of another configuration, or an option cannot be used.
       DataError, WeightsError: the data or the weights cannot be used.
-      RunError: a loss or gradient is not finite (the step is named), or every
-        checkpoint is damaged.
+      RunError: a loss or gradient is not finite (the step is named), every checkpoint is damaged
+        or of another version, or another training of the run is under way.
     """
     # ---- Data: which nodules are for training, which for validation.
     # The resident feed reads each frame once, to have it elsewhere.
     dataset = open_dataset(data, cache_mb=config.cache_mb if config.feed == "stream" else 0)
     labels = np.asarray([record.label for record in dataset.records])
     parts = processes.first_then_others(lambda: open_run(config, dataset, run))
-    if processes.is_first():  # it alone writes to the folder, and tells of all
-        write_json(run / "architecture.json", describe(make_model(config), example_images(config)))
+    drawn = run / "architecture.json"
+    if processes.is_first() and not drawn.exists():  # it alone writes to the folder, tells of all
+        write_json(drawn, describe(make_model(config), example_images(config)))
     train_rows, validation_rows = parts["train"], parts["validation"]
     epoch = len(train_rows) / config.batch_size  # in steps
     total_steps = config_file.total_steps(config, len(train_rows))
@@ -72,18 +78,25 @@ def train(config: Config, data: Path, run: Path, *, quiet: bool = False, say: Sa
             f"steps: found {total_steps} of {config.batch_size} images, expected at most "
             f"{MOST_ROWS} images in all"
         )
+    check_phases(config, len(train_rows))
     validate_every = max(round(config.eval_every * epoch), 1)
 
     # ---- The step, over all devices.
-    optimizer = make_optimizer(config, total_steps)
+    optimizer = make_optimizer(config, len(train_rows))
     learning_rate = make_schedule(config, total_steps)
-    train_step = make_train_step(config, optimizer, class_weights(labels[train_rows], config))
-    score_step = make_score_step(config)
-    mapping = make_mapping(config.mapping, train_step, score_step, config.batch_size)
+    weights = class_weights(labels[train_rows], config)
+    train_step = train_members(config, make_train_step(config, optimizer, weights))
+    score_step = score_members(config, make_score_step(config))
+    mapping = make_mapping(
+        config.mapping, train_step, score_step, config.batch_size, accumulate=config.accumulate
+    )
 
     # ---- The state to start from.
     with contextlib.ExitStack() as stack:
+        if processes.is_first():
+            stack.enter_context(occupied(run))
         stop = stack.enter_context(StopRequest(config.grace_seconds, say))
+        stack.callback(seal_files, run / "checkpoints")
         checkpoints = stack.enter_context(  # ends saves under way
             checkpoint.open_checkpoints(run, keep_steps=config.keep_every * validate_every)
         )
@@ -106,6 +119,7 @@ def train(config: Config, data: Path, run: Path, *, quiet: bool = False, say: Sa
             feeding = resident_feeding(*parts_of, train_step, score_step)
         else:
             feeding = stream_feeding(*parts_of, first_step)
+        averaging = make_averaging(config, mapping, total_steps, feeding.statistics)
         say(feeding.summary)
 
         # ---- The steps. Between two log lines nothing waits for the device, but where the steps
@@ -136,6 +150,7 @@ def train(config: Config, data: Path, run: Path, *, quiet: bool = False, say: Sa
             ahead = max(1, int(config.grace_seconds / 4 * (step - before) / seconds))
             for found_at, image_id, reason in feeding.bad_records():
                 log.bad_record({"step": found_at, "bad_record": image_id, "reason": reason})
+            stream.check_few_bad(dataset.folder, log.bad_records, len(train_rows))
             if step < line_at:
                 break
             log.training(
@@ -152,8 +167,10 @@ def train(config: Config, data: Path, run: Path, *, quiet: bool = False, say: Sa
                 log.crops(before + 1, feeding.look(before), dataset.info["label_names"])
 
             if step % validate_every == 0 or step == total_steps:
+                state = averaging.validated(state, step)
                 scores = feeding.score(evaluation_variables(state))
-                found = part_figures(labels[validation_rows], scores)
+                found = part_figures(labels[validation_rows], scores.mean(axis=1))
+                found |= member_aucs(labels[validation_rows], scores, config)
                 log.validation({"step": step, "epoch": step / epoch, **found})
                 checkpoint.save(checkpoints, mapping.get(state), found, of, since_line)
                 saved_step = step
@@ -168,11 +185,12 @@ def train(config: Config, data: Path, run: Path, *, quiet: bool = False, say: Sa
         # ---- No better for too long, or asked to stop: saved where it is, between validations.
         if step < total_steps and ended_early:
             say(
-                f"stopped early at step {step} of {total_steps}: no better AUC in "
+                f"finished early at step {step} of {total_steps}: no better AUC in "
                 f"{config.patience} validations"
             )
         elif step < total_steps:
             if step != saved_step:
+                state = averaging.stopped(state)
                 checkpoint.save(checkpoints, mapping.get(state), None, of, since_line)
             say(f"SIGTERM: stopped after step {step} of {total_steps}, to go on from there")
     return ended_early or step == total_steps

@@ -24,7 +24,7 @@ class Mapping(NamedTuple):
     """A train step and a scoring step over devices, and the ways in and out.
 
     `put` copies a tree to every device and `get` takes one copy back; `split` shapes rows for
-    functions of `map_over_devices`, and `unsplit` is the way back for one array of rows.
+    functions of `map_over_devices`, and `unsplit` is the way back for an array of rows.
     `train(state, batch)` donates the state; its metrics are as on devices, for `get`. Batches are
     this process's `rows` of the whole, in order.
     """
@@ -45,11 +45,13 @@ def make_mapping(
     score_step: Callable[..., Any],
     batch_size: int,
     devices: list[Any] | None = None,
+    accumulate: int = 1,
 ) -> Mapping:
     """Spreads per-device steps over `devices` (default: all of all processes).
 
     Raises:
-      ConfigError: the batch does not divide over the devices.
+      ConfigError: the batch does not divide over the devices, or a device's rows not into
+        `accumulate` micro-batches.
     """
     devices = sorted(
         jax.devices() if devices is None else devices, key=lambda device: device.process_index
@@ -57,6 +59,11 @@ def make_mapping(
     if batch_size % len(devices):
         raise ConfigError(
             f"batch_size: found {batch_size}, expected a multiple of the {len(devices)} devices"
+        )
+    if batch_size % (len(devices) * accumulate):
+        raise ConfigError(
+            f"accumulate: found {accumulate}, expected a divisor of the "
+            f"{batch_size // len(devices)} images that each device has of batch_size {batch_size}"
         )
     here = [i for i, x in enumerate(devices) if x.process_index == jax.process_index()]
     n, per_device = len(here), batch_size // len(devices)
@@ -73,7 +80,7 @@ def make_mapping(
             return copied(copies) if spread else jax.device_put(copies, by_rows)
 
         def get(tree: PyTree) -> PyTree:
-            one = jax.tree.map(lambda x: x[0], tree)
+            one = _without_axis(jax.tree.map(lambda x: x.addressable_data(0), tree))
             return _one_for_all(one, devices) if spread else one
 
         def split(array: Any) -> Any:
@@ -99,7 +106,8 @@ def make_mapping(
         if spread and kind == "shard_map":  # under pmap a process sees its own part only
             parts = sorted(array.addressable_shards, key=lambda part: part.index[0].start)
             return np.concatenate([np.asarray(part.data) for part in parts])
-        return np.asarray(array).reshape(-1)
+        rows = np.asarray(array)
+        return rows.reshape(-1, *rows.shape[2:]) if kind == "pmap" else rows
 
     train = map_over_devices(
         kind, train_step, ("state", "rows"), ("state", "all"), devices, donate=True
@@ -158,6 +166,12 @@ def map_over_devices(
         check_vma=False,
     )
     return jax.jit(mapped, donate_argnums=donated)
+
+
+@jax.jit
+def _without_axis(tree: PyTree) -> PyTree:
+    """A device's part without its axis of devices, of length 1: one program for all leaves."""
+    return jax.tree.map(lambda x: x[0], tree)
 
 
 def _one_for_all(tree: PyTree, devices: list[Any]) -> PyTree:

@@ -8,6 +8,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -17,20 +18,49 @@ import jax
 
 from thyrojax.errors import RunError
 
-PACKAGES = ("thyrojax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+PACKAGES = (
+    "thyrojax",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "grain",
+    "numpy",
+    "opencv-python-headless",
+)
+# Variables of the environment by which XLA computes in another way.
+FLAGS = (
+    "XLA_FLAGS",
+    "LIBTPU_INIT_ARGS",
+    "JAX_DEFAULT_MATMUL_PRECISION",
+    "JAX_ENABLE_X64",
+    "NVIDIA_TF32_OVERRIDE",
+)
 # What the last bits of a result depend on, beside configuration, data and weights.
-DECISIVE = ("python", *PACKAGES, "devices", "processes", "machine", "git_commit")
+DECISIVE = (
+    "python",
+    *PACKAGES,
+    "devices",
+    "processes",
+    "processor",
+    "machine",
+    "flags",
+    "git_commit",
+)
 
 
 def versions() -> dict[str, Any]:
-    """Packages, devices, processes, machine, commit of our source, and the command as typed."""
+    """Packages, devices, processes, machine, flags, commit of our source, the command as typed."""
     devices = jax.devices()  # of all processes
     return {
         "python": platform.python_version(),
         **{name: metadata.version(name) for name in PACKAGES},
         "devices": f"{len(devices)} {devices[0].device_kind}",
         "processes": jax.process_count(),
+        "processor": _processor(),
         "machine": platform.platform(),
+        "flags": " ".join(f"{name}={os.environ[name]}" for name in FLAGS if os.environ.get(name)),
         "git_commit": _git_commit(),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     }
@@ -68,6 +98,30 @@ def read_starts(run: Path) -> list[dict[str, Any]]:
         except ValueError:
             continue
     return found
+
+
+def differences(starts: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Any, Any]]:
+    """DECISIVE entries that were not now's at one of a run's starts: (what was then, now).
+
+    Where several starts differed from now, the first one's value is told.
+    """
+    now, found = versions(), dict[str, tuple[Any, Any]]()
+    for start in starts:
+        for name in DECISIVE:
+            if start.get(name) != now[name]:
+                found.setdefault(name, (start.get(name), now[name]))
+    return found
+
+
+def _processor() -> str:
+    """The CPU's name and how many of its cores this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    name, info = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
+    for line in info.read_text().splitlines() if info.is_file() else ():
+        if line.startswith("model name"):
+            name = line.partition(":")[2].strip()
+            break
+    return f"{cores} x {name}"
 
 
 def _git_commit() -> str | None:

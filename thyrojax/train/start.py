@@ -24,7 +24,14 @@ from thyrojax.shapes import PyTree
 from thyrojax.train import checkpoint
 from thyrojax.train.digests import leaf_digests, state_digest
 from thyrojax.train.provenance import versions
-from thyrojax.train.state import TrainState, abstract_variables, create_state, random_variables
+from thyrojax.train.state import (
+    TrainState,
+    abstract_variables,
+    create_state,
+    member_seeds,
+    random_variables,
+    stack_members,
+)
 
 Say = Callable[[str], None]
 
@@ -32,8 +39,7 @@ Say = Callable[[str], None]
 def open_run(config: Config, dataset: Dataset, run: Path) -> dict[str, Any]:
     """Makes the run's folder, or checks that an existing one is of this configuration and data.
 
-    Writes config.json, split.csv, near_duplicates.csv (the pairs that the split joined) and
-    data.json. Returns the rows of each part.
+    Returns the rows of each part.
 
     Raises:
       ConfigError: the folder holds a run of another configuration or of other data.
@@ -41,7 +47,6 @@ def open_run(config: Config, dataset: Dataset, run: Path) -> dict[str, Any]:
     """
     if run.exists() and not run.is_dir():
         raise ConfigError(f"{run}: found a file, expected a folder for the run")
-    pairs = splits.joined_pairs(config, dataset.near_duplicates)
     if not processes.is_first() and not (run / "config.json").exists():
         raise ConfigError(
             f"{run}: found no config.json, which process 0 has written, expected a folder that all "
@@ -52,11 +57,18 @@ def open_run(config: Config, dataset: Dataset, run: Path) -> dict[str, Any]:
         return splits.read_run_split(run, config, dataset.records, dataset.near_duplicates)
     if run.is_dir() and any(run.iterdir()):
         raise ConfigError(f"{run}: found a folder that holds no run, expected a new or empty one")
-    if config.split:
-        by_image = config.split_by == "image"
-        parts = splits.read_split(Path(config.split), dataset.records, pairs, by_image)
-    else:
-        parts = splits.draw_split(dataset.records, config, dataset.near_duplicates)
+    parts = splits.chosen_split(config, dataset.records, dataset.near_duplicates)
+    make_run(config, dataset, run, parts)
+    return parts
+
+
+def make_run(config: Config, dataset: Dataset, run: Path, parts: splits.Parts) -> None:
+    """Makes the folder of a run on given parts of the data, which `open_run` then opens.
+
+    Writes config.json, split.csv, near_duplicates.csv (the pairs that the split joined), data.json
+    and versions.json.
+    """
+    pairs = splits.joined_pairs(config, dataset.near_duplicates)
     run.mkdir(parents=True, exist_ok=True)
     splits.write_split(run / "split.csv", dataset.records, parts)
     splits.write_joined(run / "near_duplicates.csv", dataset.records, pairs)
@@ -64,7 +76,6 @@ def open_run(config: Config, dataset: Dataset, run: Path) -> dict[str, Any]:
     write_json(run / "versions.json", versions())
     # Last, because its presence is what makes the folder a run.
     write_whole(run / "config.json", config_file.to_json(config).encode())
-    return parts
 
 
 def _check_same(config: Config, dataset: Dataset, run: Path) -> None:
@@ -126,7 +137,7 @@ def starting_state(
     if found is not None:
         say(f"resuming {run} from step {int(found.state.step)}")
         return found.state, found.since_line
-    variables, origin = _variables(config, say)
+    variables, origin = starting_variables(config, say)
     if processes.is_first():
         write_json(run / "weights.json", origin)
     return create_state(variables, optimizer, config), {}
@@ -134,12 +145,14 @@ def starting_state(
 
 def abstract_state(config: Config, optimizer: optax.GradientTransformation) -> TrainState:
     """Shapes of a configuration's state."""
-    return jax.eval_shape(
-        lambda variables: create_state(variables, optimizer, config), abstract_variables(config)
+    members = () if config.members == 1 else (config.members,)
+    variables = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((*members, *x.shape), x.dtype), abstract_variables(config)
     )
+    return jax.eval_shape(lambda found: create_state(found, optimizer, config), variables)
 
 
-def _variables(config: Config, say: Say) -> tuple[PyTree, dict[str, Any]]:
+def starting_variables(config: Config, say: Say) -> tuple[PyTree, dict[str, Any]]:
     """Variables at step 0, and what weights.json says of them."""
     from thyrojax import weights
 
@@ -157,7 +170,9 @@ def _variables(config: Config, say: Say) -> tuple[PyTree, dict[str, Any]]:
         say(f"{error}; starting from random weights")
         return random_variables(config), {**origin, "note": str(error)}
     read = weights.read(config.weights)
-    variables, notes = weights.fill(abstract_variables(config), read, config.seed)
+    shapes = abstract_variables(config)
+    filled = [weights.fill(shapes, read, seed) for seed in member_seeds(config)]
+    variables, notes = stack_members([variables for variables, _ in filled]), filled[0][1]
     if (read.variant.pooling, read.variant.last_pool) != (config.pooling, "average"):
         notes = (*notes, f"pooling {config.pooling}, the weights were trained with another")
     note = "; ".join(notes)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from thyrojax.config import Config
@@ -20,7 +23,11 @@ AXIS = "batch"  # name of the mapped device axis
 class TrainState:
     """All that changes from step to step; randomness is a function of (seed, step), so is the data.
 
-    `ema` is {} or {"params", "batch_stats"}, the decayed average of both.
+    `ema` is {} or {"params", "batch_stats"}, the decayed average of both. `swa` is {}, or {"count",
+    "params", "batch_stats"} of `averaging`: how many parameters are in their even average, and what
+    is evaluated.
+
+    Of a run with several `members`, all leaves but the two counters have them as first axis.
     """
 
     step: Int[Array, ...]  # () int32: steps taken
@@ -28,6 +35,7 @@ class TrainState:
     batch_stats: PyTree
     opt_state: PyTree
     ema: PyTree
+    swa: PyTree = flax.struct.field(default_factory=dict)
 
 
 def make_model(config: Config, axis_name: str | None = None) -> InceptionV3:
@@ -43,6 +51,7 @@ def make_model(config: Config, axis_name: str | None = None) -> InceptionV3:
         dtype=jnp.dtype(config.dtype),
         axis_name=axis_name,
         pointwise=config.pointwise,
+        kernel_gradient=config.kernel_gradient,
         stem_on_depth=config.stem_on_depth,
         merge_branches=config.merge_branches,
     )
@@ -54,6 +63,7 @@ def example_images(config: Config) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((1, config.input_size, config.input_size, channels), jnp.float32)
 
 
+@functools.cache
 def abstract_variables(config: Config) -> dict[str, PyTree]:
     """Shapes of {"params", "batch_stats"}, without computing anything."""
     model = make_model(config)
@@ -61,8 +71,21 @@ def abstract_variables(config: Config) -> dict[str, PyTree]:
 
 
 def random_variables(config: Config) -> dict[str, PyTree]:
-    """Random {"params", "batch_stats"} from the seed."""
-    return initial_variables(abstract_variables(config), config.seed)
+    """Random {"params", "batch_stats"} from the seed, or from each member's."""
+    shapes = abstract_variables(config)
+    return stack_members([initial_variables(shapes, seed) for seed in member_seeds(config)])
+
+
+def member_seeds(config: Config) -> list[int]:
+    """The seed of each network of a run."""
+    return list(range(config.seed, config.seed + config.members))
+
+
+def stack_members(members: Sequence[PyTree], axis: int = 0) -> PyTree:
+    """Trees of the host's arrays as one with an axis of members; of one member, its tree."""
+    if len(members) == 1:
+        return members[0]
+    return jax.tree.map(lambda *leaves: np.stack(leaves, axis), *members)
 
 
 def create_state(
@@ -70,17 +93,24 @@ def create_state(
 ) -> TrainState:
     """The state at step 0. Every leaf is an array of its own, so that the state can be donated."""
     params, batch_stats = variables["params"], variables["batch_stats"]
+
+    def copies() -> dict[str, PyTree]:
+        return jax.tree.map(jnp.array, {"params": params, "batch_stats": batch_stats})
+
+    init = optimizer.init if config.members == 1 else jax.vmap(optimizer.init)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         batch_stats=batch_stats,
-        opt_state=jax.jit(optimizer.init)(params),  # else one program for each shape
-        ema=jax.tree.map(jnp.array, {"params": params, "batch_stats": batch_stats})
-        if config.ema
-        else {},
+        opt_state=jax.jit(init)(params),  # else one program for each shape
+        ema=copies() if config.ema else {},
+        swa={"count": jnp.zeros((), jnp.int32), **copies()} if config.swa_start else {},
     )
 
 
 def evaluation_variables(state: TrainState) -> dict[str, Any]:
     """What predictions are made with: the averages where the run keeps them."""
-    return state.ema or {"params": state.params, "batch_stats": state.batch_stats}
+    averages = state.swa or state.ema
+    if averages:
+        return {name: averages[name] for name in ("params", "batch_stats")}
+    return {"params": state.params, "batch_stats": state.batch_stats}

@@ -5,6 +5,7 @@ Needs jax, flax, optax and numpy only, so that any accelerator machine can time 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -14,8 +15,9 @@ import numpy as np
 import optax
 
 from thyrojax.config import Config
-from thyrojax.model import fold_batch_norm, normalise
+from thyrojax.model import Part, fold_batch_norm, normalise
 from thyrojax.shapes import Array, Float, Num, PyTree
+from thyrojax.train.accumulate import in_parts
 from thyrojax.train.loss import batch_loss
 from thyrojax.train.state import AXIS, TrainState, make_model
 
@@ -42,35 +44,51 @@ def make_train_step(
     `target` [b], the share of malignant; metrics are `loss`, `accuracy` and `gradient_norm`. Under
     `axis_name` the gradient is `pmean(grad(loss))` and BatchNorm statistics are those of the whole
     batch, so any number of devices computes the same step. With None it is the step of one device.
+    A third argument is the key that dropout draws from, in place of the seed's (`members`).
+
+    With `accumulate` the gradient is the mean over that many micro-batches of every so many-th row,
+    one after the other at the same parameters: the update of the whole batch. Only BatchNorm sees
+    the difference: a micro-batch is normalised by its own statistics, over all devices, and moves
+    the running ones, so that they move `accumulate` times a step. Frozen, it does not.
     """
-    model = make_model(config, axis_name)
+    model = make_model(config, axis_name).clone(remat=config.remat)
 
     def mean(tree: PyTree) -> PyTree:
         return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
 
-    def train_step(state: TrainState, batch: dict[str, Any]) -> tuple[TrainState, Metrics]:
+    def train_step(
+        state: TrainState, batch: dict[str, Any], key: jax.Array | None = None
+    ) -> tuple[TrainState, Metrics]:
         # The same key on every device: what differs by example (dropout) slices a global mask.
-        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-        targets = batch.get("target", batch["label"])
+        key = jax.random.fold_in(jax.random.key(config.seed) if key is None else key, state.step)
 
-        def loss_of(params: PyTree) -> tuple[jax.Array, tuple[PyTree, jax.Array]]:
-            ends: Any
-            ends, updated = model.apply(
-                {"params": params, "batch_stats": state.batch_stats},
-                network_input(batch["image"], config),
-                train=True,
-                use_running_average=config.freeze_bn,
-                rngs={"dropout": key},
-                mutable=["batch_stats"],
+        def of_part(
+            batch_stats: PyTree, rows: dict[str, Any], part: Part | None
+        ) -> tuple[PyTree, tuple[PyTree, jax.Array, jax.Array]]:
+            targets = rows.get("target", rows["label"])
+
+            def loss_of(params: PyTree) -> tuple[jax.Array, tuple[PyTree, jax.Array]]:
+                ends: Any
+                ends, updated = model.apply(
+                    {"params": params, "batch_stats": batch_stats},
+                    network_input(rows["image"], config),
+                    train=True,
+                    use_running_average=config.freeze_bn,
+                    part=part,
+                    rngs={"dropout": key},
+                    mutable=["batch_stats"],
+                )
+                loss = batch_loss(ends, targets, class_weights, config)
+                right = jnp.argmax(ends["logits"], -1) == rows["label"]
+                return loss, (updated["batch_stats"], jnp.mean(right.astype(jnp.float32)))
+
+            (loss, (updated, accuracy)), gradient = jax.value_and_grad(loss_of, has_aux=True)(
+                state.params
             )
-            loss = batch_loss(ends, targets, class_weights, config)
-            right = jnp.argmax(ends["logits"], -1) == batch["label"]
-            return loss, (updated["batch_stats"], jnp.mean(right.astype(jnp.float32)))
+            return updated, (gradient, loss, accuracy)
 
-        (loss, (batch_stats, accuracy)), gradient = jax.value_and_grad(loss_of, has_aux=True)(
-            state.params
-        )
-        gradient, loss, accuracy = mean(gradient), mean(loss), mean(accuracy)
+        batch_stats, found = in_parts(of_part, config.accumulate, state.batch_stats, batch)
+        gradient, loss, accuracy = mean(found)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
@@ -85,7 +103,15 @@ def make_train_step(
             "accuracy": accuracy,
             "gradient_norm": optax.tree.norm(gradient),
         }
-        return TrainState(state.step + 1, params, batch_stats, opt_state, ema), metrics
+        taken = dataclasses.replace(
+            state,
+            step=state.step + 1,
+            params=params,
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+            ema=ema,
+        )
+        return taken, metrics
 
     return train_step
 

@@ -70,7 +70,8 @@ def read(path: Path, request: Request) -> Reading:
     place = _find(path)
     variant, metadata = _about(place, request)
     files = orbax_store.list_arrays(path, place.folder)
-    prefix = "ema/" if any(key.startswith("ema/") for key in files) else ""
+    averages = [top for top in ("swa/", "ema/") if any(key.startswith(top) for key in files)]
+    prefix = averages[0] if averages else ""
     reasons = _reasons(files, prefix)
     wanted = [(key, file) for key, file in files.items() if key not in reasons]
     tensors = orbax_store.open_arrays(path, place.folder, wanted)
@@ -132,6 +133,8 @@ def _about(place: _Place, request: Request) -> tuple[Variant, dict[str, Any]]:
             f"{place.run}: found a run of depth_multiplier {width!r}, expected "
             f"{request.depth_multiplier} (--depth-multiplier {width!r} reads it)"
         )
+    if (members := config.get("members", 1)) != 1:
+        raise WeightsError(f"{place.run}: found a run of {members} networks, expected one of one")
     variant = Variant(config.get("pooling", ""), epsilon=config.get("bn_epsilon", 0.0))
     if fault := variant.fault():
         raise WeightsError(f"{place.run / 'config.json'}: {fault}")
@@ -159,6 +162,8 @@ def _reasons(keys: Iterable[str], prefix: str) -> dict[str, str]:
             reasons[key] = "optimizer state"
         elif key == "step":
             reasons[key] = "counter of training steps"
+        elif key == "swa/count":
+            reasons[key] = "counter of what is in the average"
         elif prefix and key.startswith(("params/", "batch_stats/")):
             reasons[key] = "the average of it is read instead"
     return reasons
