@@ -126,7 +126,8 @@ def run_range_test(
         steps_per_dispatch=1,
     )
     dataset = open_dataset(data, cache_mb=config.cache_mb if config.feed == "stream" else 0)
-    rows = splits.chosen_split(config, dataset.records, dataset.near_duplicates)["train"]
+    parts = splits.chosen_split(config, dataset.records, dataset.near_duplicates)
+    rows = parts["train"]
     labels = np.asarray([record.label for record in dataset.records])
 
     rising = optax.exponential_decay(low, steps - 1, high / low)
