@@ -18,11 +18,12 @@ from pathlib import Path
 import numpy as np
 
 from experiments.ddti import config as ddti
-from experiments.three_starts import evaluation_features, fit_regression
+from experiments.three_starts import evaluation_features
 from thyrojax.analysis.roc import auc
 from thyrojax.config import Config
 from thyrojax.data import splits
 from thyrojax.data.dataset import Dataset, open_dataset
+from thyrojax.study.frozen import fit_regression
 
 DRAWS = 5
 

@@ -18,7 +18,6 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -33,10 +32,8 @@ from thyrojax.features import load_network, pooled_features
 from thyrojax.files import write_whole
 from thyrojax.presets import load_preset, override
 from thyrojax.shapes import Float, Int
+from thyrojax.study.frozen import fit_regression
 from thyrojax.train.loop import train
-
-if TYPE_CHECKING:
-    from sklearn.pipeline import Pipeline
 
 ARMS = {
     "pretrained": "fine-tuned from ImageNet weights",
@@ -98,18 +95,6 @@ def frozen_predictions(dataset: Dataset, config: Config) -> Predictions:
     )
     scores = regression.predict_proba(evaluation_features(dataset, parts["test"], config))[:, 1]
     return predictions_table(dataset, parts["test"], scores, "test", config.margin_eval)
-
-
-def fit_regression(
-    features: Float[np.ndarray, "n features"], labels: Int[np.ndarray, " n"]
-) -> Pipeline:
-    """L2 logistic regression, C = 1e-3, balanced classes, standardised features."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    regression = LogisticRegression(C=1e-3, class_weight="balanced", max_iter=2000)
-    return make_pipeline(StandardScaler(), regression).fit(features, labels)
 
 
 def evaluation_features(
