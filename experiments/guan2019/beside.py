@@ -20,8 +20,9 @@ from thyrojax.data.looking import open_set
 from thyrojax.data.stats import compute_statistics
 from thyrojax.data.stats_figures import draw_statistics, write_figures
 from thyrojax.evaluate import evaluate
+from thyrojax.report.figures import Rendered
 from thyrojax.report.html import write_report
-from thyrojax.report.markup import escaped, table
+from thyrojax.report.markup import beside, escaped, figure, table
 from thyrojax.report.study_page import write_study
 from thyrojax.study.page import Finished
 from thyrojax.study.scores import Outcome
@@ -47,8 +48,8 @@ def sections(finished: Finished) -> list[tuple[str, str, str]]:
     if len(sizes) > 1:
         by_size = _statistics([of[name] for name in sizes], run, label_names)
         write_study(workdir / "input_sizes", by_size, provenance)
-    counted = compute_statistics([open_set(finished.data)], run / "split.csv")
-    write_figures(workdir / "figure1", draw_statistics(counted))
+    counted = draw_statistics(compute_statistics([open_set(finished.data)], run / "split.csv"))
+    write_figures(workdir / "figure1", counted)
     evaluate(run, finished.data, margins=[_margin(name) for name in main], which="latest")
     write_report(run)
     report = run.relative_to(workdir) / "report.html"
@@ -56,7 +57,6 @@ def sections(finished: Finished) -> list[tuple[str, str, str]]:
         "analysis/report.html": "every table and figure of the statistics, margins compared",
         "input_sizes/report.html": "the input sizes compared",
         str(report): "the first network: Figures 2 to 4, examples, model card, checklists",
-        "figure1/": "size and TI-RADS by part and class (Figure 1)",
     }
     items = "".join(
         f'<li><a href="{escaped(place)}">{escaped(words)}</a></li>'
@@ -71,8 +71,18 @@ def sections(finished: Finished) -> list[tuple[str, str, str]]:
         _readers(statistics),
     ]
     return [
+        ("figure1", "Figure 1: who is in which part", beside([*_figure1(counted)])),
         ("beside", "The paper's tables beside ours", "\n".join(filter(None, printed))),
         ("more", "All of it", f"<ul>{items}</ul>"),
+    ]
+
+
+def _figure1(drawn: Mapping[str, Rendered]) -> list[str]:
+    """Size and TI-RADS by part and class, of those that the set states."""
+    return [
+        figure(drawn[name], words, f"{words}, by part and class.")
+        for name, words in (("by_size_group_cm", "Size"), ("by_ti_rads", "TI-RADS"))
+        if name in drawn
     ]
 
 
@@ -161,7 +171,8 @@ def _size_groups(statistics: Statistics) -> str:
             else ["-"] * 3
         )
         ours = [_percent(row, "sensitivity"), _percent(row, "specificity"), _interval(row, "auc")]
-        rows.append([f"{row['group']} cm", str(row["n"]), *ours, *theirs])
+        name = "all" if row["group"] == "all" else f"{row['group']} cm"
+        rows.append([name, str(row["n"]), *ours, *theirs])
     header = ["Largest diameter", "n", "Sensitivity %", "Specificity %", "AUC"]
     header += ["Paper: sensitivity", "Paper: specificity", "Paper: Az"]
     return table("By size.", header, rows)
