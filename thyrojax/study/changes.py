@@ -51,7 +51,8 @@ def score_changed(
         crops = np.zeros((size, config.input_size, config.input_size, 1), np.float32)
         for place, row in enumerate(taken.tolist()):
             crops[place, :, :, 0] = changed_crop(dataset, row, config, margin, change)
-        scores[start : start + size] = mapping.score(variables, crops)[: len(taken)]
+        found = mapping.score(variables, crops).reshape(size, config.members)
+        scores[start : start + size] = found.mean(axis=1)[: len(taken)]
     return scores
 
 
