@@ -203,7 +203,7 @@ def most_of_a_pair(rows: int, n_devices: int) -> int:
     """Crops that there is room for from one device to one other, of so many rows of each device.
 
     Their number is about Poisson's, of mean rows / n_devices; six standard deviations and two more
-    are exceeded by one pair in ten million or less.
+    are exceeded by at most about one pair in ten million.
     """
     mean = rows / n_devices
     return min(math.ceil(mean + 6 * math.sqrt(mean)) + 2, rows)
