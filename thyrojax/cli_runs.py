@@ -55,8 +55,8 @@ def _list(runs: list[RunSummary]) -> None:
     rows = [("run", "state", "last written", "best AUC", "test AUC", "MB")]
     for run in runs:
         aucs = ["-" if auc is None else f"{auc:.3f}" for auc in (run.best_auc, run.test_auc)]
-        written = run.written.isoformat(" ", "minutes")
-        rows.append((str(run.folder), run.state, written, *aucs, f"{run.n_bytes / 1e6:,.0f}"))
+        written, size = run.written.isoformat(" ", "minutes"), f"{run.n_bytes / 1e6:,.0f}"
+        rows.append((str(run.folder), run.state, written, aucs[0], aucs[1], size))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
