@@ -76,8 +76,8 @@ def test_a_run_of_round_numbers_is_as_worked_by_hand(tool: ModuleType) -> None:
     assert found["cores_per_host"] == pytest.approx(2 * found["cores_per_chip"])
     assert found["resident_chip_gb"] == pytest.approx(9.5)  # 38 GB over 4
     assert found["resident_share"] == pytest.approx(0.95)
-    assert found["exchange_gb"] == pytest.approx(0.0016)  # 40 crops of 40 kB
-    assert found["exchange_ms"] == pytest.approx(0.12)  # three quarters of it at 10 GB/s
+    assert found["exchange_gb"] == pytest.approx(0.0012)  # 10 crops of 40 kB to each of three
+    assert found["exchange_ms"] == pytest.approx(0.12)  # at 10 GB/s
     assert found["checkpoint_s"] == pytest.approx(0.32)
 
 

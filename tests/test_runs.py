@@ -47,6 +47,7 @@ def make_run(folder: Path, config: Config, steps: list[int]) -> Path:
 def runs(small_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("listed")
     make_run(folder / "a", small_config, [3, 6])
+    (folder / "a" / "metrics.json").write_text('{"auc": 0.625}')
     make_run(folder / "deeper" / "b", small_config, [4])
     make_run(folder / "new", small_config, [])
     return folder
@@ -66,6 +67,7 @@ def test_runs_are_listed_with_their_state(runs: Path, capsys: pytest.CaptureFixt
     ]
     assert [run.state for run in found] == ["finished", "step 4 of 6", "no checkpoint"]
     assert [run.best_auc for run in found] == [0.56, 0.54, None]
+    assert [run.test_auc for run in found] == [0.625, None, None]
     files = [path for path in (runs / "a").rglob("*") if path.is_file()]
     assert found[0].n_bytes == sum(path.stat().st_size for path in files)
     assert main(["runs", str(runs)]) == 0

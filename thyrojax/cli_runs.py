@@ -15,7 +15,7 @@ def add_runs(commands: Any, add: Any) -> None:
         commands,
         "runs",
         _runs,
-        "List the runs below a folder: state, last written, best validation AUC, disk use.",
+        "List the runs below a folder: state, last written, validation and test AUC, disk use.",
         "thyrojax runs experiments/margins",
     )
     runs.add_argument(
@@ -52,15 +52,15 @@ def _runs(args: argparse.Namespace) -> None:
 
 
 def _list(runs: list[RunSummary]) -> None:
-    rows = [("run", "state", "last written", "best AUC", "MB")]
+    rows = [("run", "state", "last written", "best AUC", "test AUC", "MB")]
     for run in runs:
-        auc = "-" if run.best_auc is None else f"{run.best_auc:.3f}"
-        written = run.written.isoformat(" ", "minutes")
-        rows.append((str(run.folder), run.state, written, auc, f"{run.n_bytes / 1e6:,.0f}"))
+        aucs = ["-" if auc is None else f"{auc:.3f}" for auc in (run.best_auc, run.test_auc)]
+        written, size = run.written.isoformat(" ", "minutes"), f"{run.n_bytes / 1e6:,.0f}"
+        rows.append((str(run.folder), run.state, written, aucs[0], aucs[1], size))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        cells[-2:] = [cell.rjust(width) for cell, width in zip(row[-2:], widths[-2:], strict=True)]
+        cells[-3:] = [cell.rjust(width) for cell, width in zip(row[-3:], widths[-3:], strict=True)]
         print("  ".join(cells))
 
 

@@ -45,6 +45,17 @@ def wait_for_all() -> None:
     gathered(None)
 
 
+def meet() -> None:
+    """Connects all devices with each other; processes call it when they are near to one another.
+
+    On CPUs a connection is opened by the first program that needs it, and has to be met by the
+    other side within 30 s: less than one process may be ahead of another when both have compiled.
+    """
+    gathered(None)
+    over_all = jax.pmap(lambda x: jax.lax.psum(x, "all"), axis_name="all")
+    jax.block_until_ready(over_all(np.zeros(jax.local_device_count(), np.float32)))
+
+
 def gathered(value: Any) -> list[Any]:
     """Each process's value, by process; what JSON can hold. Every process has to call it."""
     if not several():

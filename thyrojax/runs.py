@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ class RunSummary:
     state: str
     written: datetime  # local time of the latest change
     best_auc: float | None  # of its validations
+    test_auc: float | None  # of its evaluation
     n_bytes: int  # on disk
 
 
@@ -64,8 +66,16 @@ def _summary(run: Path) -> RunSummary:
         state=_state(run),
         written=datetime.fromtimestamp(max(stat.st_mtime for stat in found)),
         best_auc=max(validation_aucs(run), default=None),
+        test_auc=_test_auc(run),
         n_bytes=sum(stat.st_size for stat in found),
     )
+
+
+def _test_auc(run: Path) -> float | None:
+    try:
+        return float(json.loads((run / "metrics.json").read_text())["auc"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def has_ended(run: Path) -> bool:

@@ -129,6 +129,8 @@ def _longest(branches: list[list[dict[str, Any]]]) -> int:
 
 def plan(inputs: Inputs, step: Step) -> dict[str, float]:
     """The figures of a run, in the units that their names end with."""
+    from thyrojax.data.resident import most_of_a_pair
+
     c = inputs
     n, hosts = c.chips, c.chips / c.chips_per_host
     batch = n * c.chip_batch
@@ -144,7 +146,8 @@ def plan(inputs: Inputs, step: Step) -> dict[str, float]:
     frame = c.frame_width * c.frame_height
     stored = frame * c.stored_bytes_per_pixel
     everything = c.images + c.validation_images
-    crops_gb = batch * c.size**2 * 4 / 1e9  # float32
+    # Room for crops, float32, from each chip to each other one.
+    sent_gb = (n - 1) * most_of_a_pair(c.chip_batch, n) * c.size**2 * 4 / 1e9
     return {
         "batch": batch,
         "compute_ms": compute_ms,
@@ -167,8 +170,8 @@ def plan(inputs: Inputs, step: Step) -> dict[str, float]:
         "crops_host_gb_per_second": images_per_second / hosts * c.size**2 * 4 / 1e9,
         "resident_chip_gb": everything * frame / n / 1e9,
         "resident_share": everything * frame / n / (c.memory_gb * 1e9),
-        "exchange_gb": crops_gb,
-        "exchange_ms": ring(n) / 2 * crops_gb / c.link_gb * 1e3,
+        "exchange_gb": sent_gb,
+        "exchange_ms": sent_gb / c.link_gb * 1e3,
         "decode_s": everything / hosts / (c.stream_rate * CORES * c.chips_per_host),
         "checkpoint_mb": step.state / 1e6,
         "checkpoint_s": step.state / 1e9 / c.disk_gb,
@@ -224,7 +227,7 @@ def tables(inputs: Inputs, step: Step) -> str:
         ),
         (
             "its exchange of crops",
-            f"{p['exchange_gb']:.2f} GB on each chip, {p['exchange_ms']:.1f} ms a step more",
+            f"{p['exchange_gb']:.2f} GB sent by each chip, {p['exchange_ms']:.1f} ms a step more",
         ),
         (
             "checkpoint",

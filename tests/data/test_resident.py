@@ -8,7 +8,7 @@ import sys
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,7 @@ from thyrojax.data.records import Box, Nodule, SourceData
 from thyrojax.data.resident_frames import Resident
 from thyrojax.data.stream import TrainFeed
 from thyrojax.errors import DataError
+from thyrojax.train.mapping import map_over_devices
 
 SIZES = ((60, 80), (40, 100), (90, 50), (1, 70), (64, 64))
 PLAIN = Config(input_size=75, batch_size=16, margin_max=40)
@@ -229,17 +230,57 @@ def test_devices_together_give_the_whole_batch(
             np.testing.assert_allclose(together, expected[name], atol=1e-3, err_msg=name)
 
 
-def test_a_device_that_holds_most_rows_of_a_batch_cuts_them_all(ragged: Dataset) -> None:
-    # All rows of one frame: their owner has eight times its share.
+def evenly(loaded: Resident, rows: int) -> np.ndarray:
+    """Positions whose frames each device that has some holds as many of as the next, in turn."""
+    frame, block = np.asarray(loaded.frames.frame)[0], loaded.frames.frames.shape[1]
+    _, first = np.unique(frame // block, return_index=True)
+    return np.resize(first, rows).astype(np.int32)
+
+
+@pytest.mark.parametrize("kind", ["pmap", "shard_map"])
+def test_crops_reach_their_rows_whoever_holds_the_frames(
+    ragged: Dataset, kind: Literal["pmap", "shard_map"]
+) -> None:
+    rows, here = 256, 32
     loaded = resident_frames.load(ragged, SOME, PLAIN, sharded=True)
     crops = resident.make_crops(PLAIN, "batch", 8, True)
-    together, alone = jax.pmap(crops, axis_name="batch"), jax.jit(resident.make_crops(PLAIN))
+    roles: Any = ("rows", "rows", "rows"), ("rows",)
+    together = map_over_devices(kind, crops, *roles, jax.local_devices())
+    alone = jax.jit(resident.make_crops(PLAIN))
     frames = one_device(ragged, PLAIN).frames
-    margin = np.arange(16, dtype=np.int32)
-    for position in (np.zeros(16, np.int32), np.arange(16, dtype=np.int32) % len(SOME)):
+    margin = np.arange(rows, dtype=np.int32) % 40
+    even = evenly(loaded, rows)
+    uneven = np.random.default_rng(0).integers(0, len(SOME), rows).astype(np.int32)
+    for position in (even, uneven, np.zeros(rows, np.int32)):  # at last one device has all
+        split = (8, here) if kind == "pmap" else (rows,)
+        found = together(loaded.frames, position.reshape(split), margin.reshape(split))
         expected = alone(frames, position, margin)
-        found = together(loaded.frames, position.reshape(8, 2), margin.reshape(8, 2))
         np.testing.assert_allclose(np.reshape(found, expected.shape), expected, atol=1e-4)
+
+
+def test_usual_batches_are_moved_and_only_rare_ones_summed(
+    ragged: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resident.lax, "psum_scatter", lambda x, *_, **__: jnp.nan * x[:32])
+    loaded = resident_frames.load(ragged, SOME, PLAIN, sharded=True)
+    crops = jax.pmap(resident.make_crops(PLAIN, "batch", 8, True), axis_name="batch")
+
+    def summed(position: np.ndarray) -> bool:
+        (whether,) = set(np.isnan(crops(loaded.frames, *[position.reshape(8, 32)] * 2)).ravel())
+        return bool(whether)
+
+    even = evenly(loaded, 256)
+    assert not summed(even)
+    # From one device to the first there is room for 18 of its 32 rows; on average there are four.
+    assert resident.most_of_a_pair(32, 8) == 18
+    crowded = even.copy()
+    crowded[:32:5], crowded[1:32:5] = even[0], even[0]  # 14 to the first device
+    assert not summed(crowded)
+    crowded[2:32:5] = even[0]  # 20
+    assert summed(crowded)
+    assert summed(np.full(256, even[0]))
+    # On 64 devices of 32 rows that is a quarter of the bytes.
+    assert resident.most_of_a_pair(32, 64) * 64 < 32 * 64 / 4
 
 
 def test_frames_lie_where_they_are_said_to(

@@ -1,4 +1,4 @@
-"""What a run does between two log lines: one program, on the state's own memory, without waiting."""
+"""What a run does between two log lines: one program, on the state's memory, without waiting."""
 
 from __future__ import annotations
 

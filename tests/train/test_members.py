@@ -182,7 +182,8 @@ def test_members_are_fed_from_the_accelerator_too(
 def test_members_step_as_each_alone_over_devices_too(
     mapping_kind: Any, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # In float64, as in test_step, with batch statistics, Adam and dropout.
+    # In float64, as in test_step, with batch statistics, Adam and dropout. Adam divides gradients
+    # that are nearly 0 by little more: their rounding is seen at 1e-8.
     network = step_module.make_model
     monkeypatch.setattr(
         step_module, "make_model", lambda *options: network(*options).clone(dtype=jnp.float64)
@@ -215,7 +216,7 @@ def test_members_step_as_each_alone_over_devices_too(
             one = end(replace(adam, seed=seed), 1, lambda x, k=k: x[:, k])
             for name in ("params", "batch_stats", "opt_state", "ema"):
                 jax.tree.map(
-                    lambda x, y, k=k: np.testing.assert_allclose(x[k], y, rtol=1e-6, atol=1e-9),
+                    lambda x, y, k=k: np.testing.assert_allclose(x[k], y, rtol=1e-6, atol=1e-7),
                     getattr(both, name),
                     getattr(one, name),
                 )
@@ -244,9 +245,13 @@ def test_statistics_for_averages_are_each_members_own_from_either_feed(
 
     both = replace(config, members=2, mapping="shard_map")
     streamed = found(both)
-    assert_close(found(replace(both, feed="resident", mapping="pmap")), streamed, atol=1e-4)
+    # Batches of 8 in float32: what a layer rounds, the next one's normalisation makes larger.
+    assert_close(found(replace(both, feed="resident", mapping="pmap")), streamed, atol=1e-3)
     second = found(replace(config, seed=SEEDS[1]))
-    assert_close(jax.tree.map(lambda x: x[1], streamed), second, atol=1e-5)
+    assert_close(jax.tree.map(lambda x: x[1], streamed), second, atol=1e-3)
+    first = jax.tree.map(lambda x: x[0], streamed)
+    apart = jax.tree.map(lambda x, y: float(np.abs(x - y).max()), first, second)
+    assert min(jax.tree.leaves(apart)) > 1e-2
 
 
 def test_random_layers_of_members_are_drawn_for_each() -> None:

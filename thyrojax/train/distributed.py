@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -16,7 +18,7 @@ from typing import Any
 import jax
 
 from thyrojax.errors import ConfigError, ThyrojaxError, one_line
-from thyrojax.processes import several
+from thyrojax.processes import meet, several
 
 # Status of a process that has lost another one (sysexits' EX_TEMPFAIL): to be started again.
 LOST_STATUS = 75
@@ -87,71 +89,98 @@ def joined(processes: Processes) -> Iterator[None]:
         yield
         return
     _connect(processes)
-    over = threading.Event()
-    watch = threading.Thread(target=_watch, args=(over,), daemon=True)
-    watch.start()
-    try:
-        yield
-    except BaseException as error:
-        _end_all(error)
-    over.set()
-    watch.join()
-    jax.distributed.shutdown()
+    lost = "aborted, as reported above; start all again to go on from the last checkpoint"
+    with _abort_as(LOST_STATUS, _by_this_process(lost)):
+        meet()
+        over = threading.Event()
+        watch = threading.Thread(target=_watch, args=(over,), daemon=True)
+        watch.start()
+        try:
+            yield
+        except BaseException as error:
+            _end_all(error)
+        over.set()
+        watch.join()
+        jax.distributed.shutdown()
 
 
 def _connect(processes: Processes) -> None:
     # A SIGTERM is ours to handle (`stopping`), and JAX would take it over.
     jax.config.update("jax_enable_preemption_service", False)
+    not_met = (
+        f"{processes.coordinator or 'the coordinator'}: found no {processes.num_processes or ''} "
+        f"processes that meet there within {processes.connect_seconds} s, expected all to be "
+        "started, and to reach that address"
+    )
     try:
-        jax.distributed.initialize(
-            processes.coordinator,
-            processes.num_processes,
-            processes.process_id,
-            cluster_detection_method=None if processes.detect else "deactivate",
-            initialization_timeout=processes.connect_seconds,
-            heartbeat_timeout_seconds=processes.heartbeat_seconds,
-        )
+        with _abort_as(2, not_met):
+            jax.distributed.initialize(
+                processes.coordinator,
+                processes.num_processes,
+                processes.process_id,
+                cluster_detection_method=None if processes.detect else "deactivate",
+                initialization_timeout=processes.connect_seconds,
+                heartbeat_timeout_seconds=processes.heartbeat_seconds,
+            )
+            _state().client.wait_at_barrier("thyrojax/joined", processes.connect_seconds * 1000)
     except (ValueError, KeyError) as error:
         raise ConfigError(
             f"--distributed: found no SLURM, Open MPI, GKE or Cloud TPU job ({one_line(str(error))}"
             "), expected one, or --coordinator, --num-processes and --process-id"
         ) from None
     except RuntimeError as error:
-        where = processes.coordinator or "the coordinator"
-        raise ConfigError(
-            f"{where}: found no {processes.num_processes or ''} processes that meet there within "
-            f"{processes.connect_seconds} s ({one_line(str(error).splitlines()[0], 160)}), "
-            "expected all to be started, and to reach that address"
-        ) from None
+        raise ConfigError(f"{not_met} ({one_line(str(error).splitlines()[0], 160)})") from None
 
 
-def _client() -> Any:
-    # The coordinator's key-value store has no public name; Orbax takes it from here too.
+@contextlib.contextmanager
+def _abort_as(status: int, line: str) -> Iterator[None]:
+    """Ends this process with a status and a line where JAX aborts it, after its own report.
+
+    JAX aborts what cannot connect, and what misses the coordinator or another one. Python's own
+    signal handlers would come too late: they wait for the main thread.
+    """
+    handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda number: _leave(status, line))
+    signal_of_libc = ctypes.CDLL(None).signal
+    signal_of_libc(signal.SIGABRT, handler)
+    try:
+        yield
+    finally:
+        signal_of_libc(signal.SIGABRT, None)
+
+
+def _state() -> Any:
+    # Its `client`, the coordinator's store, has no public name; Orbax takes it from here too.
     from jax._src import distributed
 
-    return distributed.global_state.client
+    return distributed.global_state
 
 
 def _watch(over: threading.Event) -> None:
     """Ends this process when another one has told that it failed."""
     while not over.wait(POLL_SECONDS):
         try:
-            told = json.loads(_client().key_value_try_get(_FAILED))
+            told = json.loads(_state().client.key_value_try_get(_FAILED))
         except Exception:  # none has failed; where the coordinator is gone, JAX ends us
             continue
         if told["process"] != jax.process_index():
-            _leave(told["status"], f"process {told['process']} has ended: {told['reason']}")
+            line = f"process {told['process']} has ended: {told['reason']}"
+            _leave(told["status"], _by_this_process(line))
         return  # this one: it ends itself
 
 
 def _end_all(error: BaseException) -> None:
-    status, line = _ending(error)
+    status, reason = _ending(error)
+    line = None if reason is None else _by_this_process(reason)
     if line is None:
         traceback.print_exception(error)
+    if status == LOST_STATUS and jax.process_index() != 0:
+        # At once: where it was process 0, the coordinator, JAX is about to abort this one. Others
+        # meet the same.
+        _leave(status, line)
     told = {"process": jax.process_index(), "status": status}
     with contextlib.suppress(Exception):  # another one was first, or there is none to tell
-        reason = line or one_line(repr(error))
-        _client().key_value_set(_FAILED, json.dumps({**told, "reason": reason}))
+        told_reason = reason or one_line(repr(error))
+        _state().client.key_value_set(_FAILED, json.dumps({**told, "reason": told_reason}))
         time.sleep(4 * POLL_SECONDS)  # the coordinator stays until all have read it
     _leave(status, line)
 
@@ -171,11 +200,14 @@ def _ending(error: BaseException) -> tuple[int, str | None]:
     return 1, None
 
 
+def _by_this_process(line: str) -> str:
+    return f"process {_state().process_id} of {_state().num_processes}: {line}"
+
+
 def _leave(status: int, line: str | None) -> None:
     """Ends the process at once: a clean shutdown would wait for the others."""
     if line is not None:
-        of = f"process {jax.process_index()} of {jax.process_count()}"
-        print(f"thyrojax: {of}: {line}", file=sys.stderr)
+        print(f"thyrojax: {line}", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
