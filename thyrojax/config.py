@@ -81,8 +81,7 @@ class Config:
 
     # Speed and memory alone: they change no value beyond rounding. docs/speed.md has their worth.
     pointwise: Literal["product", "convolution"] = "product"  # how 1x1 convolutions are computed
-    # On a CPU; elsewhere the gradients of kernels are left to XLA.
-    kernel_gradient: Literal["products", "convolution"] = "products"
+    kernel_gradient: Literal["parts", "whole"] = "parts"  # on a CPU; elsewhere XLA's own
     stem_on_depth: bool = False  # first convolution on 2x2 pixels folded into channels
     merge_branches: bool = False  # 1x1 convolutions of one input as one wide one
     fold_bn: bool = False  # scoring folds BatchNorm into the convolutions

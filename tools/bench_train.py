@@ -32,7 +32,15 @@ from typing import Any, NamedTuple
 HERE = Path(__file__).parent
 MULTIPLY_ADDS = {384: 9.446e9, 299: 5.713e9}  # forward, of one image
 PASSES = {"train": 3, "infer": 1}
-OUT_OF_MEMORY = ("out of memory", "RESOURCE_EXHAUSTED", "OutOfMemory", "MemoryError")
+OUT_OF_MEMORY = (
+    "out of memory",
+    "Out of memory",
+    "RESOURCE_EXHAUSTED",
+    "OutOfMemory",
+    "MemoryError",
+    "bad_alloc",
+    "can't allocate memory",
+)
 QUIET = {
     "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # the others need room
     "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.95",

@@ -150,41 +150,63 @@ def test_pointwise_convolution_as_a_product_is_the_convolution() -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("kernel", [(3, 3), (1, 7), (1, 1)])
-@pytest.mark.parametrize(("stride", "padding"), [(1, "SAME"), (2, "VALID"), (1, ((1, 0), (0, 2)))])
-def test_gradient_by_products_is_that_of_the_convolution(
-    kernel: tuple[int, int], stride: int, padding: Any
+PADDINGS = [(1, "SAME"), (2, "VALID"), (1, ((1, 0), (0, 2)))]
+
+
+def kernel_gradients(convolve: Any, stride: int, padding: Any) -> Any:
+    """A program of (input, kernel) to the gradients of both."""
+
+    def loss(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        names = convolutions.DIMENSION_NAMES
+        found = convolve(x, kernel, (stride, stride), padding, dimension_numbers=names)
+        return jnp.sum(jnp.sin(found))
+
+    return jax.jit(jax.grad(loss, argnums=(0, 1)))
+
+
+@pytest.mark.parametrize("places", [(3, 3), (1, 7), (1, 1)])
+@pytest.mark.parametrize(("stride", "padding"), PADDINGS)
+def test_gradient_of_a_wide_kernel_is_a_product_for_each_place(
+    places: tuple[int, int], stride: int, padding: Any
 ) -> None:
     x = jax.random.normal(jax.random.key(0), (2, 9, 8, 150))
-    kernels = jax.random.normal(jax.random.key(1), (*kernel, 150, convolutions.WIDE // 150))
-    names = convolutions.DIMENSION_NAMES
-
-    def gradients(convolve: Any) -> Any:
-        def loss(x: jax.Array, kernels: jax.Array) -> jax.Array:
-            found = convolve(x, kernels, (stride, stride), padding, dimension_numbers=names)
-            return jnp.sum(jnp.sin(found))
-
-        return jax.jit(jax.grad(loss, argnums=(0, 1)))
-
-    found = gradients(convolutions.product_gradient)
-    expected = gradients(convolutions.plain)(x, kernels)
-    assert_equal_to_rounding(found(x, kernels), expected, 1e-5)
-    products = found.lower(x, kernels).as_text().count("dot_general")
-    assert products == kernel[0] * kernel[1]
-    narrow = found.lower(x, kernels[..., :-1]).as_text()  # left to XLA
-    assert "dot_general" not in narrow
+    kernel = jax.random.normal(jax.random.key(1), (*places, 150, convolutions.WIDE // 150))
+    found = kernel_gradients(convolutions.gradient_in_parts, stride, padding)
+    expected = kernel_gradients(convolutions.plain, stride, padding)
+    assert_equal_to_rounding(found(x, kernel), expected(x, kernel), 1e-5)
+    assert found.lower(x, kernel).as_text().count("dot_general") == places[0] * places[1]
+    assert "dot_general" not in found.lower(x, kernel[..., :-1]).as_text()
 
 
-def test_gradient_of_kernels_is_left_to_xla_elsewhere_than_on_a_cpu() -> None:
-    names = convolutions.DIMENSION_NAMES
+@pytest.mark.parametrize("places", [(3, 3), (7, 1)])
+@pytest.mark.parametrize(("stride", "padding"), PADDINGS)
+def test_gradient_of_a_narrow_kernel_is_a_sum_over_bands_of_rows(
+    places: tuple[int, int], stride: int, padding: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = jax.random.normal(jax.random.key(0), (2, 27, 8, 5))
+    kernel = jax.random.normal(jax.random.key(1), (*places, 5, 4))
+    expected = kernel_gradients(convolutions.plain, stride, padding)
+    # Of four bands the last has fewer rows.
+    rows = jax.eval_shape(
+        lambda x: jax.lax.conv_general_dilated(
+            x, kernel, (stride,) * 2, padding, dimension_numbers=convolutions.DIMENSION_NAMES
+        ),
+        x,
+    )
+    monkeypatch.setattr(convolutions, "BAND_BYTES", rows.size * 4 // 4 + 1)
+    found = kernel_gradients(convolutions.gradient_in_parts, stride, padding)
+    assert_equal_to_rounding(found(x, kernel), expected(x, kernel), 1e-5)
+    whole = expected.lower(x, kernel).as_text().count("stablehlo.convolution")
+    assert found.lower(x, kernel).as_text().count("stablehlo.convolution") == whole + 3
+    monkeypatch.setattr(convolutions, "MOST_BANDS", 2)
+    found = kernel_gradients(convolutions.gradient_in_parts, stride, padding)
+    assert found.lower(x, kernel).as_text().count("stablehlo.convolution") == whole + 1
 
-    def loss(kernel: jax.Array) -> jax.Array:
-        x = jnp.ones((1, 4, 4, 150))
-        return jnp.sum(
-            convolutions.product_gradient(x, kernel, (1, 1), "SAME", dimension_numbers=names)
-        )
 
-    traced = jax.jit(jax.grad(loss)).trace(jnp.ones((3, 3, 150, 80)))
+def test_gradients_of_kernels_are_left_to_xla_elsewhere_than_on_a_cpu() -> None:
+    traced = kernel_gradients(convolutions.gradient_in_parts, 1, "SAME").trace(
+        jnp.ones((1, 4, 4, 150)), jnp.ones((3, 3, 150, 80))
+    )
     assert "dot_general" in traced.lower(lowering_platforms=("cpu",)).as_text()
     for platform in ("cuda", "rocm", "tpu"):
         assert "dot_general" not in traced.lower(lowering_platforms=(platform,)).as_text()

@@ -114,19 +114,19 @@ def test_nothing_is_waited_for_nor_read_between_two_log_lines(
     assert set(second[3:]) == {"read"}
 
 
-def test_kernel_gradient_chooses_how_gradients_of_wide_kernels_are_computed() -> None:
-    def products(way: Literal["products", "convolution"]) -> int:
+def test_kernel_gradient_chooses_how_gradients_of_kernels_are_computed() -> None:
+    def products(way: Literal["parts", "whole"]) -> int:
         config = Config(input_size=75, depth_multiplier=0.4, batch_size=2, kernel_gradient=way)
         model = make_model(config)
         images = jnp.zeros((2, 75, 75, 1))
 
         def loss(params: Any, batch_stats: Any) -> jax.Array:
-            variables = {"params": params, "batch_stats": batch_stats}
-            return jnp.sum(model.apply(variables, images)["logits"])
+            ends: Any = model.apply({"params": params, "batch_stats": batch_stats}, images)
+            return jnp.sum(ends["logits"])
 
         shapes = abstract_variables(config)
         gradient = jax.jit(jax.grad(loss)).lower(shapes["params"], shapes["batch_stats"])
         return gradient.as_text().count("dot_general")
 
     # Mixed_6a has a wide 3x3 kernel, the last two blocks have one each, and two of 1x3 and of 3x1.
-    assert products("products") - products("convolution") == 9 + 2 * (9 + 4 * 3)
+    assert products("parts") - products("whole") == 9 + 2 * (9 + 4 * 3)

@@ -58,10 +58,11 @@ def damaged_set(tmp_path_factory: pytest.TempPathFactory, story_config: Config) 
     rows = splits.draw_split(dataset.records, story_config, dataset.near_duplicates)["train"]
     bad = TrainFeed(dataset, rows, story_config).draws(story_config.seed, 1)["index"][-1]
     frame = dataset._encoded(int(bad))
-    (shard,) = folder.glob("*.array_record*")
-    content = bytearray(shard.read_bytes())
-    content[content.index(frame) + 1000] ^= 255
-    shard.write_bytes(content)
+    for shard in folder.glob("*.array_record*"):
+        content = bytearray(shard.read_bytes())
+        if (place := content.find(frame)) >= 0:
+            content[place + 1000] ^= 255
+            shard.write_bytes(content)
     return folder
 
 

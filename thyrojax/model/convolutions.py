@@ -5,6 +5,7 @@ Each stands in for `jax.lax.conv_general_dilated` on NHWC images and HWIO kernel
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -16,9 +17,12 @@ from thyrojax.shapes import Array, Float
 
 DIMENSION_NAMES = ("NHWC", "HWIO", "NHWC")
 
-# Channels in times channels out from which `product_gradient` pays: 80 x 192 and 128 x 128 gained,
-# 96 x 96 lost (docs/speed.md).
+# Of `gradient_in_parts`, from docs/speed.md: channels in times channels out from which a product
+# for each place pays (80 x 192 and 128 x 128 gained, 96 x 96 lost), and how much of an output's
+# gradient a CPU's caches keep.
 WIDE = 12_000
+BAND_BYTES = 4_000_000
+MOST_BANDS = 16  # each is a convolution to compile
 
 plain = jax.lax.conv_general_dilated
 
@@ -43,16 +47,16 @@ def pointwise_as_product(
     return others(x, kernel, strides, padding, **options)
 
 
-def product_gradient(x: Any, kernel: Any, strides: Any, padding: Any, **options: Any) -> jax.Array:
-    """The convolution; on a CPU the gradient of a wide kernel as matrix products.
+def gradient_in_parts(x: Any, kernel: Any, strides: Any, padding: Any, **options: Any) -> jax.Array:
+    """The convolution; on a CPU the gradient of its kernel in parts.
 
-    Each place of the kernel has one, of the pixels that it meets with the output's gradient. XLA
-    takes that gradient as a convolution whose window is the whole image and whose channels are the
-    batch, which its CPU kernels read from memory again for every row of the result. Elsewhere than
-    on a CPU it is left to XLA. No dilation, no groups; not for forward-mode derivatives.
+    XLA takes that gradient as a convolution whose window is the whole output and whose channels are
+    the batch, and its CPU kernels read the output's gradient again for every row of the result:
+    from memory, where it is large. So a wide kernel's is a matrix product for each of its places,
+    of the pixels that the place meets with the output's gradient, and another's is a sum over bands
+    of rows. Elsewhere than on a CPU it is left to XLA. No dilation, no groups; not for forward-mode
+    derivatives.
     """
-    if kernel.shape[2] * kernel.shape[3] < WIDE:
-        return plain(x, kernel, strides, padding, **options)
 
     @jax.custom_vjp
     def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -64,50 +68,76 @@ def product_gradient(x: Any, kernel: Any, strides: Any, padding: Any, **options:
     def backward(inputs: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[jax.Array, ...]:
         x, kernel = inputs
 
-        def by_convolution(x: jax.Array, dy: jax.Array) -> jax.Array:
-            of_kernel = partial(plain, x, window_strides=strides, padding=padding, **options)
-            return jax.linear_transpose(of_kernel, kernel)(dy)[0]
+        def whole(x: jax.Array, dy: jax.Array) -> jax.Array:
+            return of_kernel(x, dy, padding)
 
-        def by_products(x: jax.Array, dy: jax.Array) -> jax.Array:
-            return _kernel_gradient(x, dy, kernel.shape, strides, padding).astype(kernel.dtype)
+        def of_kernel(x: jax.Array, dy: jax.Array, padding: Any) -> jax.Array:
+            linear = partial(plain, x, window_strides=strides, padding=padding, **options)
+            return jax.linear_transpose(linear, kernel)(dy)[0]
+
+        def in_parts(x: jax.Array, dy: jax.Array) -> jax.Array:
+            pads = padding
+            if isinstance(pads, str):
+                pads = jax.lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, pads)
+            x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+            if kernel.shape[2] * kernel.shape[3] >= WIDE:
+                found = _by_places(x, dy, kernel.shape, strides)
+            else:
+                found = _by_bands(
+                    x, dy, kernel.shape[0], strides[0], partial(of_kernel, padding="VALID")
+                )
+            return found.astype(kernel.dtype)
 
         of_x = partial(plain, rhs=kernel, window_strides=strides, padding=padding, **options)
         (dx,) = jax.linear_transpose(of_x, x)(dy)
-        return dx, jax.lax.platform_dependent(x, dy, cpu=by_products, default=by_convolution)
+        return dx, jax.lax.platform_dependent(x, dy, cpu=in_parts, default=whole)
 
     convolve.defvjp(forward, backward)
     return convolve(x, kernel)
 
 
-def _kernel_gradient(
+def _by_places(
     x: Float[Array, "batch height width channels"],
-    dy: Float[Array, "batch new_height new_width outputs"],
+    dy: Float[Array, "batch rows columns outputs"],
     kernel_shape: Sequence[int],
     strides: Sequence[int],
-    padding: str | Sequence[tuple[int, int]],
 ) -> Float[Array, "kernel_height kernel_width channels outputs"]:
-    """Gradient of a kernel by its output's, a matrix product for each of its places."""
-    window = kernel_shape[:2]
-    if isinstance(padding, str):
-        padding = jax.lax.padtype_to_pads(x.shape[1:3], window, strides, padding)
-    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    """Gradient of a kernel, by its padded input and the output's gradient: a product a place."""
     batch, rows, columns, outputs = dy.shape
     channels = x.shape[-1]
     places = []
-    for i in range(window[0]):
-        for j in range(window[1]):
+    for i in range(kernel_shape[0]):
+        for j in range(kernel_shape[1]):
             end = (i + (rows - 1) * strides[0] + 1, j + (columns - 1) * strides[1] + 1)
             met = jax.lax.slice(x, (0, i, j, 0), (batch, *end, channels), (1, *strides, 1))
-            contract = (((0,), (0,)), ((), ()))
             places.append(
                 jax.lax.dot_general(
                     met.reshape(-1, channels),
                     dy.reshape(-1, outputs),
-                    contract,
+                    (((0,), (0,)), ((), ())),
                     preferred_element_type=jnp.float32,
                 )
             )
     return jnp.stack(places).reshape(kernel_shape)
+
+
+def _by_bands(
+    x: Float[Array, "batch height width channels"],
+    dy: Float[Array, "batch rows columns outputs"],
+    kernel_rows: int,
+    stride: int,
+    of_kernel: Callable[[jax.Array, jax.Array], jax.Array],
+) -> Float[Array, "kernel_height kernel_width channels outputs"]:
+    """The same as a sum over bands of rows, by `of_kernel`, a function of such x and dy."""
+    rows = dy.shape[1]
+    bands = min(math.ceil(dy.size * dy.dtype.itemsize / BAND_BYTES), MOST_BANDS)
+    taken = math.ceil(rows / bands)
+    found = []
+    for first in range(0, rows, taken):
+        last = min(first + taken, rows) - 1
+        band = x[:, first * stride : last * stride + kernel_rows]
+        found.append(of_kernel(band, dy[:, first : last + 1]).astype(jnp.float32))
+    return sum(found[1:], found[0])
 
 
 def stem_on_depth(x: Any, kernel: Any, strides: Any, padding: Any, **options: Any) -> jax.Array:

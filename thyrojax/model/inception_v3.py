@@ -22,7 +22,7 @@ MIN_INPUT_SIZE = 75
 Endpoints = dict[str, jax.Array]
 
 Pointwise = Literal["product", "convolution"]
-KernelGradient = Literal["products", "convolution"]
+KernelGradient = Literal["parts", "whole"]
 
 HEAD_DEVIATION = 0.01  # TF-slim's, of the last layer
 head_initializer = nn.initializers.truncated_normal(HEAD_DEVIATION)
@@ -182,7 +182,7 @@ class InceptionV3(nn.Module):
       dtype: of the computation; parameters and statistics are float32.
       axis_name: mapped axis over which a training step shares BatchNorm statistics.
       pointwise: 1x1 convolutions as matrix products or as convolutions.
-      kernel_gradient: on a CPU, gradients of wide kernels as matrix products or as convolutions.
+      kernel_gradient: on a CPU, gradients of kernels in parts that its caches hold, or as XLA does.
       stem_on_depth: the first convolution on 2x2 pixels folded into channels.
       merge_branches: a block's 1x1 convolutions of one input as one wide one.
       remat: a training step keeps the inputs of blocks and of the first layers and computes what
@@ -205,7 +205,7 @@ class InceptionV3(nn.Module):
     dtype: Any = jnp.float32
     axis_name: str | None = None
     pointwise: Pointwise = "product"
-    kernel_gradient: KernelGradient = "products"
+    kernel_gradient: KernelGradient = "parts"
     stem_on_depth: bool = False
     merge_branches: bool = False
     remat: bool = False
@@ -298,8 +298,8 @@ class InceptionV3(nn.Module):
         return ends
 
     def _convolve(self) -> Layer:
-        products = self.kernel_gradient == "products"
-        convolve = convolutions.product_gradient if products else convolutions.plain
+        in_parts = self.kernel_gradient == "parts"
+        convolve = convolutions.gradient_in_parts if in_parts else convolutions.plain
         if self.pointwise == "convolution":
             return convolve
         return partial(convolutions.pointwise_as_product, others=convolve)

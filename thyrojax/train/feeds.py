@@ -195,7 +195,7 @@ def resident_feeding(
             step, count = step + taken, count - taken
         return state, pending
 
-    def score(variables: PyTree) -> Float[np.ndarray, " validation"]:
+    def score(variables: PyTree) -> Float[np.ndarray, "validation members"]:
         size, rows = config.batch_size, mapping.rows
         scores = np.full((len(validation_rows), config.members), np.nan)
         own = np.zeros(len(validation_rows), bool)
