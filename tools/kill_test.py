@@ -1,6 +1,7 @@
 """Kills a training at random moments until it is through, and compares it with an undisturbed one.
 
-Of five kills two are in a save, two anywhere from the first save on, one before it. Prints a line
+Of five kills two are in a start's first to third save, two anywhere from its first save on, one
+before it. Prints a line
 for each start: how long it ran, how it ended, what lay in checkpoints/ then, and where it had
 begun. The end is bitwise the same where `thyrojax digest` and metrics.jsonl are. Exit status 0 if
 so, 1 if not. With --devices each start has another number of (virtual) devices, all kills are just
@@ -63,20 +64,20 @@ class Training:
         ]
 
     def start(
-        self, kill_after: float | None = None, of_save: bool = False, devices: int | None = None
+        self, kill_after: float | None = None, of_save: int = 0, devices: int | None = None
     ) -> Attempt:
-        """Trains to the end, or to a kill: so many seconds after the start, or the first save's."""
+        """Trains to the end, or to a kill: so many seconds after the start, or a save's (1, 2...)."""
         output = self.run.with_suffix(".stderr")
-        began, first_save, killed = time.monotonic(), 0.0, 0.0
+        began, saves, killed = time.monotonic(), list[float](), 0.0
         with output.open("w") as file:
             process = subprocess.Popen(
                 self._command, stdout=subprocess.DEVNULL, stderr=file, env=_environment(devices)
             )
             while process.poll() is None:
                 now = time.monotonic() - began
-                if not first_save and "validation AUC" in output.read_text():  # a save has begun
-                    first_save = now
-                since = now if not of_save else now - first_save if first_save else -1.0
+                while len(saves) < output.read_text().count("validation AUC"):  # one has begun
+                    saves.append(now)
+                since = now if not of_save else now - [*saves, *[now + 1.0] * of_save][of_save - 1]
                 if not killed and kill_after is not None and since >= kill_after:
                     process.send_signal(self._signal)
                     killed = now
@@ -90,7 +91,7 @@ class Training:
         fresh = "anew" if "starting from" in said else "killed before it began"
         return Attempt(
             seconds,
-            first_save,
+            saves[0] if saves else 0.0,
             seconds - killed if killed else 0.0,
             process.returncode,
             resumed.group(1) if resumed else fresh,
@@ -161,8 +162,9 @@ def main() -> int:
         done = kills == args.kills
         kind = "end" if done else kinds[kills % len(kinds)]
         after = None if done else moments.uniform(0.0, longest[kind])
+        of_save = {"save": 1 if args.devices else moments.randint(1, 3), "steps": 1}.get(kind, 0)
         devices = counts[starts % len(counts)]
-        attempt = broken.start(after, of_save=kind in ("save", "steps"), devices=devices)
+        attempt = broken.start(after, of_save, devices)
         finished = attempt.status == 0
         kills, starts = kills + (not finished), starts + 1
         if attempt.first_save:  # the machine may have become faster
@@ -177,8 +179,9 @@ def main() -> int:
         )
         if finished:
             same &= _equal(broken, whole, expected, to_rounding=args.devices is not None)
-            steps_take = attempt.seconds - attempt.first_save
-            longest["steps"] = min(longest["steps"], steps_take / 2)
+            if attempt.began == "anew":
+                steps_take = attempt.seconds - attempt.first_save
+                longest["steps"] = min(longest["steps"], steps_take / 2)
             if done:
                 return 0 if same else 1
             shutil.rmtree(broken.run)  # through before the last kill: once more
