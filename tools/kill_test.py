@@ -66,7 +66,7 @@ class Training:
     def start(
         self, kill_after: float | None = None, of_save: int = 0, devices: int | None = None
     ) -> Attempt:
-        """Trains to the end, or to a kill: so many seconds after the start, or a save's (1, 2...)."""
+        """Trains to the end, or to a kill: so many seconds after the start, or its nth save's."""
         output = self.run.with_suffix(".stderr")
         began, saves, killed = time.monotonic(), list[float](), 0.0
         with output.open("w") as file:
@@ -77,7 +77,9 @@ class Training:
                 now = time.monotonic() - began
                 while len(saves) < output.read_text().count("validation AUC"):  # one has begun
                     saves.append(now)
-                since = now if not of_save else now - [*saves, *[now + 1.0] * of_save][of_save - 1]
+                since = now
+                if of_save:
+                    since = now - saves[of_save - 1] if len(saves) >= of_save else -1.0
                 if not killed and kill_after is not None and since >= kill_after:
                     process.send_signal(self._signal)
                     killed = now
