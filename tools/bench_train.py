@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 
 HERE = Path(__file__).parent
 MULTIPLY_ADDS = {384: 9.446e9, 299: 5.713e9}  # forward, of one image
+OURS, FED = "thyrojax", "thyrojax with its feed"
 PASSES = {"train": 3, "infer": 1}
 OUT_OF_MEMORY = (
     "out of memory",
@@ -166,12 +167,17 @@ def rows(
     """The table's lines of one case. `operations` of one image, `peak` in operations a second.
 
     The ratio to the last contender is the median over turns; on a CPU, which others may be using,
-    the ratio of CPU seconds is beside it.
+    the ratio of CPU seconds is beside it, and of the feed's share too.
     """
     *_, last = found
     peer = found[last]
+    clock = "cpu_seconds" if on_cpu else "seconds"
     for name, figures in found.items():
-        start = f"| {case.mode} | {case.size} | {case.batch} | {case.dtype} | {name} |"
+        start = f"| {case.mode} | {case.size} | {case.batch} | {case.dtype} | {name}"
+        constant = found[OURS]
+        if name == FED and clock in figures and clock in constant:
+            start += f", whose share is {100 - 100 * _ratio(constant[clock], figures[clock]):.0f} %"
+        start += " |"
         if "failed" in figures:
             yield f"{start} {figures['failed']} | | | | | |" + (" |" if on_cpu else "")
             continue
@@ -228,8 +234,8 @@ def main() -> None:
         args.sizes, args.batches = [139], [8]
     torch_mode = args.torch_mode or ("none" if args.small else "default")
     own = [sys.executable, str(HERE / "train_own.py")]
-    contenders = [Contender("thyrojax", [*own, ""])]
-    contenders += [Contender(f"thyrojax {fields}", [*own, fields]) for fields in args.variants]
+    contenders = [Contender(OURS, [*own, ""])]
+    contenders += [Contender(f"{OURS} {fields}", [*own, fields]) for fields in args.variants]
     if args.torch_python:
         peer = [args.torch_python, str(HERE / "train_peer.py"), torch_mode]
         contenders.append(Contender(f"torchvision, compile {torch_mode}", peer))
@@ -264,7 +270,7 @@ def main() -> None:
         case = Case(mode, size, batch, dtype, args.seconds)
         taking_part = contenders
         if args.feed and mode == "train":
-            taking_part = [contenders[0], Contender("thyrojax, fed", [*own, "fed"])]
+            taking_part = [contenders[0], Contender(FED, [*own, "fed"])]
             taking_part += contenders[1:]
         found = measure(taking_part, case, args.turns)
         peak = device["peak"][dtype]

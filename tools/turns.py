@@ -33,7 +33,7 @@ def serve(run: Callable[[int], None], seconds: float, peak_bytes: Callable[[], i
     run(2)
     step = (time.perf_counter() - start) / 2
     steps = min(max(math.ceil(seconds / step), 1), MOST_STEPS)
-    say({"compile_seconds": first - step})
+    say({"compile_seconds": max(first - step, 0.0)})
     for line in sys.stdin:
         if line.strip() == "end":
             say({"peak_bytes": peak_bytes()})

@@ -22,7 +22,7 @@ DIMENSION_NAMES = ("NHWC", "HWIO", "NHWC")
 # gradient a CPU's caches keep.
 WIDE = 12_000
 BAND_BYTES = 4_000_000
-MOST_BANDS = 16  # each is a convolution to compile
+MOST_BANDS = 8  # each is a convolution to compile
 
 plain = jax.lax.conv_general_dilated
 
