@@ -23,6 +23,7 @@ from thyrojax.processes import meet, several
 # Status of a process that has lost another one (sysexits' EX_TEMPFAIL): to be started again.
 LOST_STATUS = 75
 POLL_SECONDS = 0.5  # between looks for another process's failure
+_one_leaves = threading.Lock()
 _FAILED = "thyrojax/failed"  # key of the coordinator's store: status, process and reason
 
 
@@ -155,33 +156,48 @@ def _state() -> Any:
     return distributed.global_state
 
 
+def _failure_of_another() -> tuple[int, str] | None:
+    """Status and line for this process where another one has told that it failed."""
+    try:
+        told = json.loads(_state().client.key_value_try_get(_FAILED))
+    except Exception:  # none has failed; where the coordinator is gone, JAX ends us
+        return None
+    if told["process"] == jax.process_index():
+        return None
+    line = f"process {told['process']} has ended: {told['reason']}"
+    return told["status"], _by_this_process(line)
+
+
+def _let_others_read() -> None:
+    """Keeps the coordinator alive until all have read who failed: JAX aborts them without it."""
+    if jax.process_index() == 0:
+        time.sleep(4 * POLL_SECONDS)
+
+
 def _watch(over: threading.Event) -> None:
     """Ends this process when another one has told that it failed."""
     while not over.wait(POLL_SECONDS):
-        try:
-            told = json.loads(_state().client.key_value_try_get(_FAILED))
-        except Exception:  # none has failed; where the coordinator is gone, JAX ends us
-            continue
-        if told["process"] != jax.process_index():
-            line = f"process {told['process']} has ended: {told['reason']}"
-            _leave(told["status"], _by_this_process(line))
-        return  # this one: it ends itself
+        if found := _failure_of_another():
+            _let_others_read()
+            _leave(*found)
 
 
 def _end_all(error: BaseException) -> None:
     status, reason = _ending(error)
+    # A connection is lost too where another one has told of its failure and left.
+    if status == LOST_STATUS and (found := _failure_of_another()):
+        _let_others_read()
+        _leave(*found)
     line = None if reason is None else _by_this_process(reason)
     if line is None:
         traceback.print_exception(error)
-    if status == LOST_STATUS and jax.process_index() != 0:
-        # At once: where it was process 0, the coordinator, JAX is about to abort this one. Others
-        # meet the same.
-        _leave(status, line)
-    told = {"process": jax.process_index(), "status": status}
-    with contextlib.suppress(Exception):  # another one was first, or there is none to tell
+    # Of a lost one only the coordinator tells: if that was it, nobody can be told.
+    if status != LOST_STATUS or jax.process_index() == 0:
         told_reason = reason or one_line(repr(error))
-        _state().client.key_value_set(_FAILED, json.dumps({**told, "reason": told_reason}))
-        time.sleep(4 * POLL_SECONDS)  # the coordinator stays until all have read it
+        told = {"process": jax.process_index(), "status": status, "reason": told_reason}
+        with contextlib.suppress(Exception):  # another one was first, or there is none to tell
+            _state().client.key_value_set(_FAILED, json.dumps(told))
+        _let_others_read()
     _leave(status, line)
 
 
@@ -206,6 +222,7 @@ def _by_this_process(line: str) -> str:
 
 def _leave(status: int, line: str | None) -> None:
     """Ends the process at once: a clean shutdown would wait for the others."""
+    _one_leaves.acquire()  # of threads that come here together one tells its line
     if line is not None:
         print(f"thyrojax: {line}", file=sys.stderr)
     sys.stdout.flush()
