@@ -119,7 +119,10 @@ def test_statistics_are_those_of_each_micro_batch_in_turn(config: Config) -> Non
     found, _ = parts.take(parts.start(), batch)
     assert_close(found.batch_stats, state.batch_stats)
     expected = jax.tree.map(lambda p, x, y: p + (x + y) / 2, start.params, *changes)
-    assert_close(found.params, expected)
+    # Pooled features are float32, and batch statistics enlarge the rounding of them.
+    assert_close(found.params, expected, 1e-6)
+    moved = max(float(np.abs(x).max()) for x in jax.tree.leaves(changes))
+    assert moved > 1e-5
 
 
 def toy(stats: Any, rows: dict[str, Any], part: Part | None) -> tuple[Any, Any]:
