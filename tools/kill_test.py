@@ -203,6 +203,7 @@ def _equal(broken: Training, whole: Training, expected: str, to_rounding: bool) 
 
 
 def _difference(run: Path, other: Path) -> list[str]:
+    sys.path.insert(0, str(ROOT))  # as the trainings have it
     from thyrojax.train import comparison
     from thyrojax.trained_run import restore_run
 
