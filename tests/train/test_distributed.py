@@ -86,7 +86,15 @@ def story_config(tool: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> 
 def story(damaged_set: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder of the tool's runs, and what it printed."""
     folder = tmp_path_factory.mktemp("story") / "runs"
-    options = ["--steps", str(STEPS), "--data", str(damaged_set), "--workdir", str(folder)]
+    options = [
+        "--short",
+        "--steps",
+        str(STEPS),
+        "--data",
+        str(damaged_set),
+        "--workdir",
+        str(folder),
+    ]
     done = subprocess.run(
         [sys.executable, str(TOOL), *options], capture_output=True, text=True, check=False
     )
@@ -114,22 +122,16 @@ def lines_of(run: Path) -> list[dict[str, Any]]:
 def test_two_processes_end_as_said_and_go_on_to_the_same_bytes(story: tuple[Path, str]) -> None:
     folder, told = story
     starts = [line.split() for line in told.splitlines() if " + " in line]
-    assert [line[6:8] for line in starts if line[0] == "killed"] == [
-        ["75", "-9"],
-        ["-9", "75"],
-        ["0", "0"],
-    ]
-    assert [line[6:8] for line in starts if line[0] == "stopped"] == [["143", "143"], ["0", "0"]]
-    for name in ("killed", "stopped"):
-        for file in ("metrics.jsonl", "split.csv", "config.json"):
-            assert (folder / name / file).read_bytes() == (folder / "two" / file).read_bytes()
+    assert [line[6:8] for line in starts if line[0] == "killed"] == [["75", "-9"], ["0", "0"]]
+    for file in ("metrics.jsonl", "split.csv", "config.json"):
+        assert (folder / "killed" / file).read_bytes() == (folder / "two" / file).read_bytes()
     said = (folder / "killed.0.txt").read_text()  # of the last start
     assert "resuming" in said
     assert "resuming" not in (folder / "killed.1.txt").read_text()  # process 0 tells of all
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("other", ["four", "one", "two to one", "one to two"])
+@pytest.mark.parametrize("other", ["one", "two to one"])
 def test_statistics_metrics_and_counts_are_those_of_one_process(
     other: str, story: tuple[Path, str]
 ) -> None:
