@@ -18,7 +18,7 @@ from thyrojax.analysis.predictions import read_predictions
 from thyrojax.cli import main
 from thyrojax.cli_explain import METHODS
 from thyrojax.config import Config
-from thyrojax.data.crop import Window
+from thyrojax.data.crop import AROUND_BOX, Window
 from thyrojax.data.dataset import open_dataset
 from thyrojax.data.records import Box
 from thyrojax.errors import ConfigError, ThyrojaxError
@@ -245,7 +245,7 @@ def test_nothing_of_an_earlier_evaluation_stays(
     assert evaluate(run, phantom_set, margins=[0, 50])["margin"] == 50
     assert not (run / "examples" / "99.png").exists()
     named = {Path(e[key]).name for e in _examples(run) for key in ("frame", "input", "map")}
-    crops = {f"crop_{name}.png" for name in ("frame", *gallery.SHAPES)}
+    crops = {f"crop_{name}.png" for name in ("frame", *AROUND_BOX)}
     assert {path.name for path in (run / "examples").iterdir()} == named | crops
     for part in ("val", "test"):
         assert set(read_predictions(predictions / f"{part}_margin0.csv").columns["margin"]) == {"0"}
