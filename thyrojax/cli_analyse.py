@@ -48,7 +48,7 @@ def _analyse(args: argparse.Namespace) -> None:
     study, provenance = analyse_files(
         _named(args.files), _named(args.cutoff_from, unnamed=""), options, args.exposures, say
     )
-    command = shlex.join(["thyrojax", "analyse", *args.arguments])
+    command = shlex.join(["thyrojax", *args.arguments])
     page = write_study(args.out, study, {"command": command, **provenance})
     n, patients = study.metrics["n"], study.metrics["n_patients"]
     print(f"{study.lead}: {n} nodules of {patients} patients")
