@@ -56,12 +56,15 @@ def damaged_set(tmp_path_factory: pytest.TempPathFactory, story_config: Config) 
     dataset = open_dataset(folder)
     rows = splits.draw_split(dataset.records, story_config, dataset.near_duplicates)["train"]
     bad = TrainFeed(dataset, rows, story_config).draws(story_config.seed, 1)["index"][-1]
-    frame = dataset._encoded(int(bad))
+    head = dataset._encoded(int(bad))[:1500]  # further on, the file's own marks may lie between
+    damaged = 0
     for shard in folder.glob("*.array_record*"):
         content = bytearray(shard.read_bytes())
-        if (place := content.find(frame)) >= 0:
+        if (place := content.find(head)) >= 0:
             content[place + 1000] ^= 255
             shard.write_bytes(content)
+            damaged += 1
+    assert damaged == 1
     return folder
 
 
@@ -174,7 +177,7 @@ def test_only_process_0_writes_beside_the_checkpoints_and_the_state_is_saved_onc
     one, two = story[0] / "one", story[0] / "two"
     assert files(two) == files(one)
     assert len((two / "starts.jsonl").read_text().splitlines()) == 1
-    assert saved(two) < 1.1 * saved(one)
+    assert saved(two) < 1.5 * saved(one)  # not twice; two processes have two indices
 
 
 @pytest.mark.slow
