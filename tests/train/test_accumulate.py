@@ -95,8 +95,8 @@ def test_with_frozen_statistics_it_is_the_step_of_the_whole_batch(config: Config
     expected, expected_metrics = whole.take(whole.start(), batch)
     parts = Stepper(replace(whole_config, accumulate=2, mapping="shard_map"), 2)
     found, metrics = parts.take(parts.start(), batch)
-    assert_close(found, expected)
-    assert metrics == pytest.approx(expected_metrics, rel=1e-9)
+    assert_close(found, expected, 1e-6)  # pooled features are float32
+    assert metrics == pytest.approx(expected_metrics, rel=1e-6)
     assert_close(found.batch_stats, whole.start().batch_stats, 1e-12)
 
 
