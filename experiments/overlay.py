@@ -18,12 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from experiments.ddti import config as ddti
-from experiments.three_starts import evaluation_features
 from thyrojax.analysis.roc import auc
 from thyrojax.config import Config
 from thyrojax.data import splits
 from thyrojax.data.dataset import Dataset, open_dataset
-from thyrojax.study.frozen import fit_regression
+from thyrojax.study.frozen import fit_regression, frozen_features
 
 DRAWS = 5
 
@@ -50,7 +49,7 @@ def main() -> None:
 def pooled_areas(dataset: Dataset, config: Config) -> str:
     """Mean and range, over draws of the folds, of the AUC of the pooled test parts."""
     labels = np.asarray([record.label for record in dataset.records])
-    features = evaluation_features(dataset, np.arange(len(dataset)), config)
+    features = frozen_features(dataset, config, config.margin_eval)
     areas = []
     for seed in range(DRAWS):
         scores = np.zeros(len(labels))

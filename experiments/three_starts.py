@@ -24,15 +24,13 @@ import numpy as np
 from thyrojax.analysis.predictions import Predictions, read_predictions, write_predictions
 from thyrojax.analysis.roc import compare_auc, estimate_auc
 from thyrojax.config import Config
-from thyrojax.data import splits, stream
+from thyrojax.data import splits
 from thyrojax.data.dataset import Dataset, open_dataset
 from thyrojax.errors import ConfigError, ThyrojaxError
 from thyrojax.evaluate import evaluate, predictions_table
-from thyrojax.features import load_network, pooled_features
 from thyrojax.files import write_whole
 from thyrojax.presets import load_preset, override
-from thyrojax.shapes import Float, Int
-from thyrojax.study.frozen import fit_regression
+from thyrojax.study.frozen import frozen_scores
 from thyrojax.train.loop import train
 
 ARMS = {
@@ -89,24 +87,8 @@ def run_fold(arm: str, config: Config, data: Path, workdir: Path) -> None:
 def frozen_predictions(dataset: Dataset, config: Config) -> Predictions:
     """Scores of a fold's test part by a regression on the features of its training part."""
     parts = splits.draw_split(dataset.records, config, dataset.near_duplicates)
-    labels = np.asarray([record.label for record in dataset.records])
-    regression = fit_regression(
-        evaluation_features(dataset, parts["train"], config), labels[parts["train"]]
-    )
-    scores = regression.predict_proba(evaluation_features(dataset, parts["test"], config))[:, 1]
+    scores = frozen_scores(dataset, parts, config, config.margin_eval)["test"]
     return predictions_table(dataset, parts["test"], scores, "test", config.margin_eval)
-
-
-def evaluation_features(
-    dataset: Dataset, rows: Int[np.ndarray, " n"], config: Config
-) -> Float[np.ndarray, "n features"]:
-    """Pooled features of evaluation crops, without augmentation."""
-    network = load_network(config.weights, config.input_size, channels=1)
-    batches = stream.evaluation_batches(
-        dataset, rows, config, config.margin_eval, config.batch_size
-    )
-    images = np.concatenate([batch["image"][batch["mask"]] for batch in batches])
-    return pooled_features(*network, images)
 
 
 def make_table(arms: Sequence[str], config: Config, data: Path, workdir: Path, command: str) -> str:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from thyrojax.config import Config, total_steps
 from thyrojax.data import splits
 from thyrojax.data.dataset import Dataset, open_dataset
 from thyrojax.study.plan import Unit
-from thyrojax.study.run import is_finished, unit_file
+from thyrojax.study.run import is_finished, read_unit
 
 # Of 2 cores of an AMD EPYC with AVX-512, jax 0.12.0.1 (docs/speed.md): training images/s at 384 px
 # in float32, times pixels; what starting and compiling take; memory beside the batch, and of it.
@@ -47,7 +46,7 @@ def estimate_units(
         amount / max(told["seconds"] - START_SECONDS, 1.0)
         for unit, amount, done in zip(units, work, finished, strict=True)
         if done and unit.arm.method == "train"
-        for told in [_told(unit, workdir)]
+        for told in [read_unit(unit, workdir)]
     ]
     source = (
         f"times from {len(rates)} finished units of this study"
@@ -78,8 +77,3 @@ def _work(unit: Unit, dataset: Dataset) -> float:
     validations = max(config.epochs / config.eval_every, 1.0) * len(parts["validation"])
     seen = scored * len(unit.arm.scorings) + validations
     return steps * config.batch_size * pixels + seen * pixels / SCORING_SPEED
-
-
-def _told(unit: Unit, workdir: Path) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads(unit_file(unit, workdir).read_text())
-    return told

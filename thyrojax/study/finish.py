@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from thyrojax.data.dataset import open_dataset
 from thyrojax.study.page import Finished, publish, tabulate
 from thyrojax.study.plan import Arm, Study, Unit, conditions_of
-from thyrojax.study.run import unit_file
+from thyrojax.study.run import read_unit
 from thyrojax.study.scores import read_outcomes
 
 
@@ -45,7 +44,7 @@ def finish(
 def _about(
     study: Study, units: Sequence[Unit], sets: Mapping[str, Path], workdir: Path, command: str
 ) -> dict[str, Any]:
-    told = [json.loads(unit_file(unit, workdir).read_text()) for unit in units]
+    told = [read_unit(unit, workdir) for unit in units]
     info = open_dataset(sets[""]).info
     config = units[0].config
     return {

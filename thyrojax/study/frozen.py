@@ -28,7 +28,7 @@ def frozen_scores(
 
     Trained and scored at one margin, without augmentation; the folds of one set share the features.
     """
-    features = _features(dataset, config, margin)
+    features = frozen_features(dataset, config, margin)
     labels = np.asarray([record.label for record in dataset.records])
     regression = fit_regression(features[parts["train"]], labels[parts["train"]])
     return {
@@ -49,7 +49,9 @@ def fit_regression(
     return make_pipeline(StandardScaler(), regression).fit(features, labels)
 
 
-def _features(dataset: Dataset, config: Config, margin: int) -> Float[np.ndarray, "n features"]:
+def frozen_features(
+    dataset: Dataset, config: Config, margin: int
+) -> Float[np.ndarray, "n features"]:
     """Pooled features of every nodule's crop, computed once in a process."""
     key = (dataset.fingerprint, margin, *(getattr(config, name) for name in _FIELDS))
     if key not in _kept:

@@ -83,7 +83,7 @@ def is_finished(unit: Unit, workdir: Path) -> bool:
     path = unit_file(unit, workdir)
     if not path.is_file():
         return False
-    told = json.loads(path.read_text())
+    told = read_unit(unit, workdir)
     now = _identity(unit)
     for name, value in now.items():
         if told.get(name) != value:
@@ -97,6 +97,12 @@ def is_finished(unit: Unit, workdir: Path) -> bool:
 def unit_file(unit: Unit, workdir: Path) -> Path:
     """WORKDIR/runs/ARM/SEED/unit.json."""
     return workdir / "runs" / unit.folder / "unit.json"
+
+
+def read_unit(unit: Unit, workdir: Path) -> dict[str, Any]:
+    """What a finished unit tells of itself."""
+    told: dict[str, Any] = json.loads(unit_file(unit, workdir).read_text())
+    return told
 
 
 def predictions_file(unit: Unit, scoring: Scoring, part: str, workdir: Path) -> Path:
