@@ -23,6 +23,7 @@ study = Study(
     question="Is a square crop better than a rectangle or no crop, above all for taller nodules?",
     arms=lambda base: [Arm(name, label, {"crop_shape": name}) for name, label in SHAPES.items()],
     reference="square",
+    answer="rectangle",
     small={"input_size": 96, "epochs": 4.0},
     subgroups=("box_shape", "shape"),
     expected=(

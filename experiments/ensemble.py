@@ -36,6 +36,7 @@ study = Study(
     question="What do several seeds, and several margins at test time, add?",
     arms=arms,
     reference="network-share50",
+    answer="both",
     small={"input_size": 96, "epochs": 4.0},
     combined=(
         Combined("margins", "one network, mean of its margins", EVERY),

@@ -67,6 +67,7 @@ study = Study(
     question="What is the ImageNet start worth, and with how many patients?",
     arms=arms,
     reference="imagenet",
+    answer="random",
     small={"input_size": 96, "epochs": 4.0},
     x_label="training patients, %",
 )

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import re
 import sys
 from collections import Counter
@@ -23,6 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.publish import read_about
 from thyrojax.analysis.table import Table, table_of
 from thyrojax.errors import RunError, ThyrojaxError, one_line
 
@@ -70,16 +70,7 @@ def read_study(path: Path, field: Sequence[Row]) -> list[dict[str, Any]]:
       RunError: no finished study lies there, or its files are not what `thyrojax study` writes.
     """
     folder = path.parent.parent if path.suffix == ".csv" else path
-    file = folder / "about.json"
-    try:
-        about = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        found = one_line(str(error))
-        raise RunError(f"{file}: found {found}, expected that of a finished study") from error
-    wanted = ("study", "source", "data", "command", "input_size")
-    missing = [name for name in wanted if not isinstance(about, dict) or name not in about]
-    if missing:
-        raise RunError(f"{file}: found no {' or '.join(missing)}, expected {', '.join(wanted)}")
+    about = read_about(folder, ("study", "source", "data", "command", "input_size"))
     shares = (*FIGURES, "auc_low", "auc_high")
     table = folder / "tables" / "results.csv"
     rows = read_rows(table, ("label", "n", "n_patients", *shares))

@@ -35,6 +35,7 @@ study = Study(
         Arm("elsewhere", "of another set", data="other"),
     ],
     reference="square-m50",
+    answer="frame",
     seeds=2,
     subgroups=("box_shape",),
     x_label="margin, px",
@@ -101,6 +102,8 @@ def test_the_page_tells_what_was_done_and_left_out(done: Path) -> None:
     page = (done / "study.html").read_text()
     about = json.loads((done / "about.json").read_text())
     assert about["finding"].replace("<", "&lt;") in page
+    assert about["finding"].startswith("square, margin 50: AUC 0.")
+    assert "; whole frame differs by " in about["finding"]
     assert about["runs"] == 4
     assert about["command"].startswith("thyrojax study ")
     assert "in mm: found no spacing" in about["left_out"]

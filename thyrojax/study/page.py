@@ -60,7 +60,7 @@ def publish(finished: Finished) -> Path:
     Returns:
       The path of the page.
     """
-    study, results = finished.study, finished.tables[0]
+    study = finished.study
     drawn = _draw(finished)
     more = list(study.after(finished)) if study.after else []
     for outcome in finished.outcomes:
@@ -70,15 +70,20 @@ def publish(finished: Finished) -> Path:
     for name, rendered in drawn.items():
         write_whole(finished.workdir / "figures" / f"{name}.png", rendered.png)
         write_whole(finished.workdir / "figures" / f"{name}.svg", rendered.svg)
-    about = {**finished.about, "finding": finding(finished.reference, results)}
+    about = {**finished.about, "finding": finding(study, finished.reference, finished.tables)}
     write_json(finished.workdir / "about.json", about)
     path = finished.workdir / "study.html"
     write_whole(path, _page(finished, drawn, about, more).encode())
     return path
 
 
-def finding(reference: str, results: Table) -> str:
-    """One sentence: the reference's AUC, and the condition that differs most from it."""
+def finding(study: Study, reference: str, tables: Sequence[Table]) -> str:
+    """The reference's AUC, and how the condition that answers the question differs from it.
+
+    That is `study.answer`, or else the one that differs most; where the two categories of a
+    subgroup differ in it, by how much.
+    """
+    results, *others = tables
     rows = {str(row["condition"]): row for row in results.records()}
     compared = [row for row in rows.values() if row["difference"] is not None]
     base = rows.get(reference)
@@ -86,13 +91,33 @@ def finding(reference: str, results: Table) -> str:
     if not compared:
         return told + "."
     most = max(compared, key=lambda row: abs(float(row["difference"] or 0.0)))
+    chosen = next((row for row in compared if row["condition"] == study.answer), most)
     apart = [row for row in compared if row["p_holm"] is not None and row["p_holm"] < 0.05]  # type: ignore[operator]
+    which = "largest" if chosen is most else "one"
     count = (
         "the only comparison"
         if len(compared) == 1
-        else f"largest of {len(compared)} differences; {len(apart)} have P < 0.05 after Holm"
+        else f"{which} of {len(compared)} differences; {len(apart)} have P < 0.05 after Holm"
     )
-    return f"{told}; {most['label']} differs by {_interval(most, 'difference', '+')} ({count})."
+    told += f"; {chosen['label']} differs by {_interval(chosen, 'difference', '+')} ({count})"
+    crossed = [row for table in others for row in _crossed(table, str(chosen["condition"]))]
+    if crossed:
+        told += (
+            f"; for {crossed[0]['category']} more than for the others by "
+            f"{_interval(crossed[0], 'interaction', '+')}"
+        )
+    return told + "."
+
+
+def _crossed(table: Table, condition: str) -> list[Mapping[str, Any]]:
+    """A subgroup table's row that has a condition's interaction, if there is one."""
+    if "interaction" not in table.columns:
+        return []
+    return [
+        row
+        for row in table.records()
+        if row["condition"] == condition and row["interaction"] is not None
+    ]
 
 
 def _interval(row: Mapping[str, Any], name: str, sign: str = "") -> str:

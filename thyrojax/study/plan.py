@@ -105,6 +105,8 @@ class Study:
       arms: the arms, from the base configuration (of the data's preset, `small` or not).
       reference: the condition that the others are compared with (`Condition.name`), or which one
         it is with a base configuration.
+      answer: the condition whose difference from the reference answers the question; "" is the one
+        that differs most.
       small: fields of the base for `--small`.
       seeds: how many, unless told otherwise.
       folds: how many where the base has none; 0 leaves it without.
@@ -120,6 +122,7 @@ class Study:
     question: str
     arms: Callable[[Config], Sequence[Arm]]
     reference: str | Callable[[Config], str]
+    answer: str = ""
     small: Mapping[str, Any] = field(default_factory=dict)
     seeds: int = 3
     folds: int = 0
@@ -219,6 +222,12 @@ def chosen_arms(
         raise ConfigError(
             f"{study.name}, reference: found {reference_of(study, base)!r}, expected one of "
             f"{', '.join(conditions)}"
+        )
+    known_answers = ["", *conditions, *(one.name for one in study.combined)]
+    if study.answer not in known_answers:
+        raise ConfigError(
+            f"{study.name}, answer: found {study.answer!r}, expected one of "
+            f"{', '.join(known_answers[1:])}"
         )
     unknown = [name for name in only if name not in names]
     if unknown:
