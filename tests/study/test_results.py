@@ -98,10 +98,13 @@ def test_the_table_has_every_condition_and_holds_the_reference_apart() -> None:
     assert strong["p_holm"] == pytest.approx(2 * strong["p"])  # type: ignore[operator]
     assert same["p_holm"] == same["p"]
     assert base["n_patients"] == N // 2
-    words = finding("base", table)
+    words = finding("base", [table])
     assert words.startswith("the base: AUC 0.")
     assert "the strong differs by +0." in words
-    assert "1 have P < 0.05" in words
+    assert "largest of 2 differences; 1 have P < 0.05" in words
+    answer = finding("base", [table], "same")
+    assert "the same differs by " in answer
+    assert "one of 2 differences" in answer
 
 
 def test_conditions_of_other_nodules_are_not_compared() -> None:
@@ -130,6 +133,8 @@ def test_a_subgroup_that_a_condition_fails_in_shows_in_the_interaction() -> None
     assert float(taller["interaction_high"] or 0.0) < -0.1
     assert float(taller["p_interaction"] or 1.0) < 1e-3
     assert wider["interaction"] is None
+    words = finding("base", [results_table([base, fails], "base"), table])
+    assert f"; for taller more than for the others by {taller['interaction']:+.3f} (-0." in words
     assert subgroup_table([base, fails], "base", "echogenicity") is None
     assert subgroup_table([base, fails], "base", "split") is None
 

@@ -178,6 +178,7 @@ def test_every_study_of_the_project_can_be_planned(phantom_set: Path) -> None:
     [
         (("study = Study(", "studie = Study("), (), "found no `study`"),
         (('reference="square-m50"', 'reference="m50"'), (), "reference: found 'm50'"),
+        (('answer="frame"', 'answer="form"'), (), "answer: found 'form', expected one of"),
         (('"crop_shape": "frame"', '"shape": "frame"'), (), "arm frame: found field 'shape'"),
         (('Arm("frame"', 'Arm("square"'), (), "found arm 'square' twice"),
         (("SCORINGS = (", "SCORINGS = (1 / 0,"), (), "found ZeroDivisionError"),

@@ -70,18 +70,21 @@ def publish(finished: Finished) -> Path:
     for name, rendered in drawn.items():
         write_whole(finished.workdir / "figures" / f"{name}.png", rendered.png)
         write_whole(finished.workdir / "figures" / f"{name}.svg", rendered.svg)
-    about = {**finished.about, "finding": finding(study, finished.reference, finished.tables)}
+    about = {
+        **finished.about,
+        "finding": finding(finished.reference, finished.tables, study.answer),
+    }
     write_json(finished.workdir / "about.json", about)
     path = finished.workdir / "study.html"
     write_whole(path, _page(finished, drawn, about, more).encode())
     return path
 
 
-def finding(study: Study, reference: str, tables: Sequence[Table]) -> str:
+def finding(reference: str, tables: Sequence[Table], answer: str = "") -> str:
     """The reference's AUC, and how the condition that answers the question differs from it.
 
-    That is `study.answer`, or else the one that differs most; where the two categories of a
-    subgroup differ in it, by how much.
+    That is `answer`, or where there is none the one that differs most; where a subgroup has two
+    categories, by how much they differ in it.
     """
     results, *others = tables
     rows = {str(row["condition"]): row for row in results.records()}
@@ -91,7 +94,7 @@ def finding(study: Study, reference: str, tables: Sequence[Table]) -> str:
     if not compared:
         return told + "."
     most = max(compared, key=lambda row: abs(float(row["difference"] or 0.0)))
-    chosen = next((row for row in compared if row["condition"] == study.answer), most)
+    chosen = next((row for row in compared if row["condition"] == answer), most)
     apart = [row for row in compared if row["p_holm"] is not None and row["p_holm"] < 0.05]  # type: ignore[operator]
     which = "largest" if chosen is most else "one"
     count = (
