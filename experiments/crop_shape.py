@@ -24,7 +24,7 @@ study = Study(
     arms=lambda base: [Arm(name, label, {"crop_shape": name}) for name, label in SHAPES.items()],
     reference="square",
     answer="rectangle",
-    small={"input_size": 96, "epochs": 4.0},
+    small={"input_size": 96, "epochs": 4.0, "eval_every": 4.0},
     subgroups=("box_shape", "shape"),
     expected=(
         "The paper (2019) argues for the square and prints no comparison. Frozen features on DDTI "

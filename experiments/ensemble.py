@@ -37,7 +37,7 @@ study = Study(
     arms=arms,
     reference="network-share50",
     answer="both",
-    small={"input_size": 96, "epochs": 4.0},
+    small={"input_size": 96, "epochs": 4.0, "eval_every": 4.0},
     combined=(
         Combined("margins", "one network, mean of its margins", EVERY),
         Combined("seeds", "mean of the seeds", ("network-share50",), over_seeds=True),

@@ -68,6 +68,6 @@ study = Study(
     arms=arms,
     reference="imagenet",
     answer="random",
-    small={"input_size": 96, "epochs": 4.0},
+    small={"input_size": 96, "epochs": 4.0, "eval_every": 4.0},
     x_label="training patients, %",
 )

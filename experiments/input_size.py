@@ -26,7 +26,7 @@ study = Study(
     question="How does the AUC depend on the input size?",
     arms=arms,
     reference=lambda base: f"px{base.input_size}",
-    small={"input_size": 96, "epochs": 4.0},
+    small={"input_size": 96, "epochs": 4.0, "eval_every": 4.0},
     x_label="input size, px",
     expected="The paper chose 384 px by ROC analysis and prints no figures for other sizes.",
 )

@@ -27,7 +27,7 @@ study = Study(
     question="How much of an AUC is the leak of a split by image?",
     arms=arms,
     reference="patient",
-    small={"input_size": 96, "epochs": 4.0},
+    small={"input_size": 96, "epochs": 4.0, "eval_every": 4.0},
     folds=5,
     subgroups=("views",),
 )

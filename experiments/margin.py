@@ -62,7 +62,7 @@ study = Study(
     question="Which margin in training and in evaluation, and what does a wide one really add?",
     arms=arms,
     reference="random-m50",
-    small={"input_size": 96, "epochs": 4.0},
+    small={"input_size": 96, "epochs": 4.0, "eval_every": 4.0},
     x_label="margin in evaluation, px",
     expected=(
         "Guan et al. 2019, Table 1: Az 0.921, 0.947, 0.956, 0.954, 0.944 at 0, 25, 50, 75, 100 px."

@@ -43,5 +43,5 @@ study = Study(
     question="Which fields of the recipe change the AUC?",
     arms=arms,
     reference="preset",
-    small={"input_size": 96, "epochs": 4.0},
+    small={"input_size": 96, "epochs": 4.0, "eval_every": 4.0},
 )

@@ -48,6 +48,6 @@ study = Study(
     question="How does the AUC fall with changes that should not matter?",
     arms=arms,
     reference="network-clean",
-    small={"input_size": 96, "epochs": 4.0},
+    small={"input_size": 96, "epochs": 4.0, "eval_every": 4.0},
     x_label="step of strength (the table has the units)",
 )

@@ -20,11 +20,10 @@ from thyrojax.errors import ConfigError, DataError, RunError
 from thyrojax.shapes import PyTree
 from thyrojax.train import checkpoint
 from thyrojax.train.mapping import Mapping, make_mapping
-from thyrojax.train.members import score_members
+from thyrojax.train.programs import steps_of
 from thyrojax.train.schedule import make_optimizer
 from thyrojax.train.start import abstract_state
 from thyrojax.train.state import evaluation_variables
-from thyrojax.train.step import make_score_step, make_train_step
 
 Which = Literal["best", "latest"]
 _PARTS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
@@ -107,10 +106,8 @@ def scoring_mapping(config: Config) -> Mapping:
     """A mapping for scoring, over as many devices as divide the run's batch."""
     devices = jax.local_devices()
     devices = devices[: math.gcd(len(devices), config.batch_size)]
-    ones = np.ones(2, np.float32)
-    train_step = make_train_step(config, make_optimizer(config, 1), ones)  # traced only when used
-    score_step = score_members(config, make_score_step(config))
-    return make_mapping(config.mapping, train_step, score_step, config.batch_size, devices)
+    steps = steps_of(config, 1, np.ones(2, np.float32))  # traced only when used
+    return make_mapping(config.mapping, *steps, config.batch_size, devices)
 
 
 def record_window(record: Record, config: Config, margin: int) -> Window:

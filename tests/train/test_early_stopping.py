@@ -15,6 +15,7 @@ from thyrojax.errors import ConfigError
 from thyrojax.runs import digest_run, find_runs
 from thyrojax.train import checkpoint, loop
 from thyrojax.train.early_stopping import out_of_patience, validation_aucs
+from thyrojax.train.programs import Steps
 
 AUCS = [0.6, 0.7, 0.7, 0.65, 0.7, 0.9]  # with a patience of 2 it ends after the fourth
 
@@ -64,11 +65,14 @@ def train(config: Config, data: Path, run: Path) -> list[str]:
     return said
 
 
-def no_train_step(*_: object) -> Any:
-    """In place of the network's, which takes long to compile and has no say in this."""
+def no_steps(*_: object) -> Steps:
+    """In place of the network's, which take long to compile and have no say in this."""
     zero = jnp.zeros(())
     metrics = {"loss": zero, "accuracy": zero, "gradient_norm": zero}
-    return lambda state, batch: (state.replace(step=state.step + 1), metrics)
+    return Steps(
+        train=lambda state, batch: (state.replace(step=state.step + 1), metrics),
+        score=lambda _, images: images[:, 0, 0, 0],
+    )
 
 
 @pytest.mark.slow
@@ -83,8 +87,7 @@ def test_a_run_ends_early_and_a_kill_between_line_and_checkpoint_changes_nothing
         return {"val_loss": 1.0, "val_auc": auc, "val_accuracy": 0.5}
 
     monkeypatch.setattr(loop, "part_figures", figures)
-    monkeypatch.setattr(loop, "make_train_step", no_train_step)
-    monkeypatch.setattr(loop, "make_score_step", lambda _: lambda _, images: images[:, 0, 0, 0])
+    monkeypatch.setattr(loop, "steps_of", no_steps)
     said = train(config, phantom_set, tmp_path / "whole")
     assert said[-1] == "finished early at step 4 of 7: no better AUC in 2 validations"
     assert find_runs(tmp_path / "whole")[0].state == "finished early at step 4 of 7"

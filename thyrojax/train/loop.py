@@ -29,14 +29,13 @@ from thyrojax.train.feeds import resident_feeding, stream_feeding
 from thyrojax.train.file_seals import seal_files
 from thyrojax.train.logs import RunLog
 from thyrojax.train.mapping import Mapping, make_mapping
-from thyrojax.train.members import score_members, train_members
 from thyrojax.train.occupation import occupied
+from thyrojax.train.programs import steps_of
 from thyrojax.train.provenance import record_start
 from thyrojax.train.schedule import check_phases, make_optimizer, make_schedule
 from thyrojax.train.scoring import member_aucs, part_figures
 from thyrojax.train.start import Say, check_processes, open_run, starting_state
 from thyrojax.train.state import evaluation_variables, example_images, make_model
-from thyrojax.train.step import make_score_step, make_train_step
 from thyrojax.train.stopping import StopRequest
 
 
@@ -85,8 +84,7 @@ def train(config: Config, data: Path, run: Path, *, quiet: bool = False, say: Sa
     optimizer = make_optimizer(config, len(train_rows))
     learning_rate = make_schedule(config, total_steps)
     weights = class_weights(labels[train_rows], config)
-    train_step = train_members(config, make_train_step(config, optimizer, weights))
-    score_step = score_members(config, make_score_step(config))
+    train_step, score_step = steps_of(config, len(train_rows), weights)
     mapping = make_mapping(
         config.mapping, train_step, score_step, config.batch_size, accumulate=config.accumulate
     )

@@ -5,6 +5,7 @@ Of several processes each gives its rows of a batch to its own devices; all hold
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -109,10 +110,8 @@ def make_mapping(
         rows = np.asarray(array)
         return rows.reshape(-1, *rows.shape[2:]) if kind == "pmap" else rows
 
-    train = map_over_devices(
-        kind, train_step, ("state", "rows"), ("state", "all"), devices, donate=True
-    )
-    score = map_over_devices(kind, score_step, ("state", "rows"), ("rows",), devices)
+    train = _mapped(kind, train_step, ("state", "rows"), ("state", "all"), (*devices,), donate=True)
+    score = _mapped(kind, score_step, ("state", "rows"), ("rows",), (*devices,))
     return Mapping(
         devices,
         rows,
@@ -166,6 +165,19 @@ def map_over_devices(
         check_vma=False,
     )
     return jax.jit(mapped, donate_argnums=donated)
+
+
+@functools.lru_cache(maxsize=16)
+def _mapped(
+    kind: Kind,
+    step: Callable[..., Any],
+    inputs: tuple[Role, ...],
+    outputs: tuple[Role, ...],
+    devices: tuple[Any, ...],
+    donate: bool = False,
+) -> Callable[..., Any]:
+    """`map_over_devices`, once: a step that was mapped before is not compiled again."""
+    return map_over_devices(kind, step, inputs, outputs, [*devices], donate)
 
 
 @jax.jit
