@@ -23,7 +23,10 @@ from thyrojax.files import write_whole
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
-FIELDS = ("study", "source", "question", "finding", "command", "hours", "runs", "input_size")
+FIELDS = (
+    *("study", "source", "method", "question", "finding"),
+    *("command", "hours", "runs", "input_size"),
+)
 COPIED = ("about.json", "tables/*.csv", "tables/*.md", "figures/*.png")
 
 
@@ -37,12 +40,17 @@ def main(arguments: Sequence[str] | None = None, here: Path = HERE) -> int:
         readme, results = here / "README.md", here / "results"
         before, after = _around_table(readme)
         for path, about in abouts.items():
-            print(publish(path, results / about["study"] / about["source"]))
+            print(publish(path, results / about["study"] / _folder(about)))
         write_whole(readme, (before + results_table(results) + after).encode())
     except ThyrojaxError as error:
         print(f"publish: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _folder(about: dict[str, Any]) -> str:
+    """SET, or SET-probe."""
+    return f"{about['source']}{'-probe' if about['method'] == 'linear probe' else ''}"
 
 
 def read_about(folder: Path, wanted: Sequence[str] = FIELDS) -> dict[str, Any]:
@@ -88,6 +96,7 @@ def results_table(results: Path) -> str:
             {
                 "Study": f"[{about['study']}]({place}/tables/results.md)",
                 "Set": about["source"],
+                "Networks": about["method"],
                 "Finding (95 % intervals over patients)": about["finding"],
                 "Command": f"`{about['command']}`",
                 "Cost": (

@@ -70,7 +70,7 @@ def read_study(path: Path, field: Sequence[Row]) -> list[dict[str, Any]]:
       RunError: no finished study lies there, or its files are not what `thyrojax study` writes.
     """
     folder = path.parent.parent if path.suffix == ".csv" else path
-    about = read_about(folder, ("study", "source", "data", "command", "input_size"))
+    about = read_about(folder, ("study", "source", "method", "data", "command", "input_size"))
     shares = (*FIGURES, "auc_low", "auc_high")
     table = folder / "tables" / "results.csv"
     rows = read_rows(table, ("label", "n", "n_patients", *shares))
@@ -121,7 +121,7 @@ def _ours(about: dict[str, Any], row: Row, field: Sequence[Row]) -> dict[str, An
         "n": f"{row['n']} nodules, {row['n_patients']} patients",
         "reference_standard": standard,
         "split": split,
-        "network": f"Inception-v3, {about['input_size']} px",
+        "network": f"Inception-v3, {about['input_size']} px, {about['method']}",
         "AUC (95 % CI)": _with_interval(row),
         **{name: row[name] or None for name in FIGURES[1:]},
         "note": "; ".join(_reasons(source, standard, split, row, field)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import shlex
 import sys
 from collections.abc import Callable
@@ -23,9 +24,11 @@ fields of the configuration are options here too, of every run of the study: --e
 
 def _study(args: argparse.Namespace) -> None:
     from thyrojax.data.dataset import open_dataset
+    from thyrojax.features import FEATURE_SIZE
     from thyrojax.presets import override
     from thyrojax.study import sets
     from thyrojax.study.finish import finish
+    from thyrojax.study.frozen import probes
     from thyrojax.study.plan import chosen_arms, load_study, reference_of, units_of
     from thyrojax.study.run import is_finished, run_units
 
@@ -33,12 +36,19 @@ def _study(args: argparse.Namespace) -> None:
     shard = _shard(args.shard)
     study = load_study(args.study)
     found = sets.open_sets(args.data, args.workdir, args.small)
-    base = override(sets.base_config(study, found[""], args.small), args.rest, args.parser.prog)
+    base = sets.base_config(study, found[""], args.small)
+    if args.probe:  # whose own tables (`after`) are of trained networks
+        study = dataclasses.replace(study, after=None)
+        base = base if args.small else dataclasses.replace(base, input_size=FEATURE_SIZE)
+    base = override(base, args.rest, args.parser.prog)
     seeds = range(args.seeds if args.seeds is not None else study.seeds)
     if not seeds:
         raise ConfigError(f"--seeds: found {args.seeds}, expected at least 1")
     opened = {name: open_dataset(path) for name, path in found.items()}
     arms, left_out = chosen_arms(study, base, args.only, opened)
+    if args.probe:
+        arms, alike = probes(arms)
+        left_out += alike
     for line in left_out:
         say(f"left out: {line}")
     units, reference = units_of(arms, base, seeds), reference_of(study, base)
@@ -96,6 +106,11 @@ def add_study(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> Non
         help="a built set, or phantom (default); further sets by the name that the study has",
     )
     parser.add_argument("--small", action="store_true", help="at a size that two cores bear")
+    parser.add_argument(
+        "--probe",
+        action="store_true",
+        help="train no network: each arm is a logistic regression on frozen features, at 299 px",
+    )
     parser.add_argument("--only", nargs="+", default=(), metavar="ARM", help="of these arms")
     parser.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N - 1 for each arm")
     parser.add_argument("--shard", default="1/1", metavar="I/N", help="every N-th run from I on")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,20 +49,22 @@ def pooled_features(
 
     Batches are of one size (the last one padded), so that the network is compiled once.
     """
-
-    @jax.jit
-    def pool(variables: PyTree, images: Num[Array, "b h w c"]) -> Float[Array, "b features"]:
-        with jax.default_matmul_precision("highest"):
-            ends: Any = model.apply(variables, normalise(images))
-        return ends["pool"]
-
     size = min(BATCH, len(images))
     pools = []
     for start in range(0, len(images), size):
         batch = images[start : start + size]
         padded = np.pad(batch, ((0, size - len(batch)), (0, 0), (0, 0), (0, 0)))
-        pools.append(np.asarray(pool(variables, padded))[: len(batch)])
+        pools.append(np.asarray(_pool(model, variables, padded))[: len(batch)])
     return np.concatenate(pools)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _pool(
+    model: InceptionV3, variables: PyTree, images: Num[Array, "b h w c"]
+) -> Float[Array, "b features"]:
+    with jax.default_matmul_precision("highest"):
+        ends: Any = model.apply(variables, normalise(images))
+    return ends["pool"]
 
 
 def write_features(name: str, images: Sequence[Path], out: Path) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from experiments.publish import BEGIN, END, main
 ABOUT = {
     "study": "margin",
     "source": "ddti",
+    "method": "fine-tuned",
     "question": "Which margin?",
     "finding": "margin 50 px: AUC 0.600 (0.500 to 0.700).",
     "command": "thyrojax study experiments/margin.py --data data/ddti --workdir studies/margin",

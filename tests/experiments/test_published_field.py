@@ -37,6 +37,7 @@ def study(
     about = {
         "study": "leakage",
         "source": source,
+        "method": "fine-tuned",
         "data": "361 nodules",
         "command": "thyrojax study experiments/leakage.py --folds 5",
         "input_size": 160,

@@ -145,6 +145,27 @@ def test_a_changed_study_does_not_go_on_with_finished_runs(
     assert (done / "study.html").read_text() == before
 
 
+@pytest.mark.slow
+def test_a_probe_trains_nothing_and_leaves_out_what_is_training_alone(
+    phantom_set: Path, shared: Path, tmp_path: Path
+) -> None:
+    study = tmp_path / "probed.py"
+    slower = 'Arm("slower", "a lower rate", {"lr": 1e-4}), Arm("mm"'
+    study.write_text(STUDY.replace('Arm("mm"', slower).replace("seeds=2", "seeds=1"))
+    weights = str(shared / "weights" / "keras" / "inceptionv3_v1.h5")
+    place = ["study", str(study), "--data", str(phantom_set), "--workdir", str(tmp_path / "work")]
+    assert main([*place, "--probe", "--quiet", "--input-size", "75", "--weights", weights]) == 0
+    about = json.loads((tmp_path / "work" / "about.json").read_text())
+    assert about["method"] == "linear probe"
+    assert "a lower rate: differs from “square” in training alone" in about["left_out"]
+    folder = tmp_path / "work" / "runs" / "square" / "seed0" / "predictions"
+    plain, blurred = (read_predictions(folder / f"{name}_val.csv") for name in ("m50", "blurred"))
+    np.testing.assert_array_equal(plain.scores, blurred.scores)
+    plain, blurred = (read_predictions(folder / f"{name}_test.csv") for name in ("m50", "blurred"))
+    assert not np.allclose(plain.scores, blurred.scores, atol=1e-6)
+    assert not list(tmp_path.glob("work/runs/*/*/checkpoints"))
+
+
 def test_dry_run_lists_units_and_trains_nothing(
     tiny: Path, phantom_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

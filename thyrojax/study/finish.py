@@ -56,6 +56,7 @@ def _about(
             f"{info['n_nodules']:,} {info['subject']}: {info['label_names'][0]} against "
             f"{info['label_names'][1]}"
         ),
+        "method": "linear probe" if _are_probes(units) else "fine-tuned",
         "command": command,
         "input_size": config.input_size,
         "epochs": config.epochs,
@@ -69,3 +70,7 @@ def _about(
             name: value for name, value in told[0]["versions"].items() if name != "command"
         },
     }
+
+
+def _are_probes(units: Sequence[Unit]) -> bool:
+    return all(unit.arm.method == "frozen" for unit in units)

@@ -183,14 +183,10 @@ def _margin(unit: Unit, scoring: Scoring) -> int:
 
 
 def _frozen(unit: Unit, dataset: Dataset, parts: splits.Parts) -> Scored:
-    changed = [scoring.name for scoring in unit.arm.scorings if scoring.change]
-    if changed:
-        raise ConfigError(
-            f"{unit.arm.name}: found the changed scoring {changed[0]!r}, expected none for frozen "
-            "features"
-        )
     return {
-        scoring.name: frozen_scores(dataset, parts, unit.config, _margin(unit, scoring))
+        scoring.name: frozen_scores(
+            dataset, parts, unit.config, _margin(unit, scoring), scoring.change
+        )
         for scoring in unit.arm.scorings
     }
 
