@@ -37,7 +37,7 @@ study = Study(
     reference="square-m50",
     answer="frame",
     seeds=2,
-    subgroups=("box_shape",),
+    subgroups=("box_shape", "echo"),
     x_label="margin, px",
     combined=(Combined("both", "mean of margins and seeds", ("square-m0", "square-m50"), True),),
 )
@@ -107,6 +107,7 @@ def test_the_page_tells_what_was_done_and_left_out(done: Path) -> None:
     assert about["runs"] == 4
     assert about["command"].startswith("thyrojax study ")
     assert "in mm: found no spacing" in about["left_out"]
+    assert "by echo: found fewer than two categories" in about["left_out"]
     assert "of another set: found no --data other=DIR" in about["left_out"]
     assert {"jax", "git_commit", "machine"} <= about["versions"].keys()
     assert about["hours"] > 0.0

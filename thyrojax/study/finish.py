@@ -9,6 +9,7 @@ from typing import Any
 from thyrojax.data.dataset import open_dataset
 from thyrojax.study.page import Finished, publish, tabulate
 from thyrojax.study.plan import Arm, Study, Unit, conditions_of
+from thyrojax.study.results import FEWEST
 from thyrojax.study.run import read_unit
 from thyrojax.study.scores import read_outcomes
 
@@ -33,11 +34,20 @@ def finish(
       The path of the page.
     """
     outcomes = read_outcomes(conditions_of(arms), study.combined, units, workdir)
+    tables = tabulate(study, reference, outcomes)
+    names = {table.name for table in tables}
+    lines = [
+        *left_out,
+        *(
+            f"by {column}: found fewer than two categories with {FEWEST} nodules of each class"
+            for column in study.subgroups
+            if f"by_{column}" not in names
+        ),
+    ]
     about = {
         **_about(study, units, sets, workdir, command),
-        "left_out": "; ".join(left_out) or "nothing",
+        "left_out": "; ".join(lines) or "nothing",
     }
-    tables = tabulate(study, reference, outcomes)
     return publish(Finished(study, reference, tuple(outcomes), tables, about, workdir, sets[""]))
 
 

@@ -29,7 +29,7 @@ from thyrojax.shapes import Bool, Float
 from thyrojax.study.scores import Outcome
 
 MEASURES = ("auc", "sensitivity", "specificity", "accuracy")
-_FEWEST = 10  # nodules of each class below which a subgroup's AUC is not given
+FEWEST = 10  # nodules of each class below which a subgroup's AUC is not given
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,7 +217,7 @@ def subgroup_table(outcomes: Sequence[Outcome], reference: str, column: str) -> 
     categories = [
         category
         for category in sorted(set(cells.tolist()) - {""})
-        if min(np.bincount(labels[cells == category], minlength=2)) >= _FEWEST
+        if min(np.bincount(labels[cells == category], minlength=2)) >= FEWEST
     ]
     if len(categories) < 2:
         return None
@@ -267,7 +267,7 @@ def subgroup_table(outcomes: Sequence[Outcome], reference: str, column: str) -> 
         )
     if left_out:
         footnotes.append(
-            f"Left out, with fewer than {_FEWEST} nodules of a class: {', '.join(left_out)}."
+            f"Left out, with fewer than {FEWEST} nodules of a class: {', '.join(left_out)}."
         )
     words = column.replace("_", " ")
     return table_of(f"by_{column}", f"Results by {words}.", records, footnotes)
