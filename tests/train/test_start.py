@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import pytest
@@ -48,6 +50,24 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "starts.jsonl").mkdir()
     with pytest.raises(RunError, match=r"starts.jsonl: found Is a directory, expected a place"):
         record_start(tmp_path, 0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        (
+            {"steps": 2**31, "batch_size": 8},
+            "steps: found 2147483648 of 8 images, expected at most",
+        ),
+        ({"steps": 2, "head_epochs": 50.0}, "head_epochs: found 50.0, "),
+    ],
+)
+def test_steps_that_do_not_suit_the_data_leave_no_folder(
+    fields: dict[str, Any], told: str, small_config: Config, phantom_set: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        start.open_run(replace(small_config, **fields), open_dataset(phantom_set), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_data_whose_labels_have_other_names_are_refused(

@@ -42,7 +42,7 @@ def draw_differences(results: Table, reference: str) -> Figure:
     for place, row in enumerate(rows):
         _interval(axes, row, "difference", place, BLUE)
     _name_rows(axes, [str(row["label"]) for row in rows])
-    axes.set_xlabel(textwrap.fill(f"AUC less that of “{reference}”, 95 % interval", 60))
+    axes.set_xlabel(textwrap.fill(f"AUC less that of “{reference}”, 95 % interval", 48))
     return figure
 
 

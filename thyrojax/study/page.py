@@ -184,7 +184,7 @@ def _page(
     sections.append(("again", "To get the same again", reproduce))
     lead = "".join(
         f'<p class="subtitle">{markup.escaped(text)}</p>'
-        for text in (study.question, about["data"], study.expected)
+        for text in (study.question, f"{about['data']}; {about['method']}", study.expected)
         if text
     )
     now = datetime.now(tz=UTC).strftime("%Y-%m-%d %H:%M UTC")

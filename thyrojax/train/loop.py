@@ -17,8 +17,7 @@ from thyrojax import processes
 from thyrojax.config import Config
 from thyrojax.data import stream
 from thyrojax.data.dataset import open_dataset
-from thyrojax.data.draws import MOST_ROWS
-from thyrojax.errors import ConfigError, RunError
+from thyrojax.errors import RunError
 from thyrojax.files import write_json
 from thyrojax.model.architecture import describe
 from thyrojax.shapes import Float, Int
@@ -32,7 +31,7 @@ from thyrojax.train.mapping import Mapping, make_mapping
 from thyrojax.train.occupation import occupied
 from thyrojax.train.programs import steps_of
 from thyrojax.train.provenance import record_start
-from thyrojax.train.schedule import check_phases, make_optimizer, make_schedule
+from thyrojax.train.schedule import make_optimizer, make_schedule
 from thyrojax.train.scoring import member_aucs, part_figures
 from thyrojax.train.start import Say, check_processes, open_run, starting_state
 from thyrojax.train.state import evaluation_variables, example_images, make_model
@@ -72,12 +71,6 @@ def train(config: Config, data: Path, run: Path, *, quiet: bool = False, say: Sa
     train_rows, validation_rows = parts["train"], parts["validation"]
     epoch = len(train_rows) / config.batch_size  # in steps
     total_steps = config_file.total_steps(config, len(train_rows))
-    if total_steps * config.batch_size > MOST_ROWS:
-        raise ConfigError(
-            f"steps: found {total_steps} of {config.batch_size} images, expected at most "
-            f"{MOST_ROWS} images in all"
-        )
-    check_phases(config, len(train_rows))
     validate_every = max(round(config.eval_every * epoch), 1)
 
     # ---- The step, over all devices.

@@ -18,12 +18,14 @@ from thyrojax import processes
 from thyrojax.config import Config
 from thyrojax.data import splits
 from thyrojax.data.dataset import Dataset
+from thyrojax.data.draws import MOST_ROWS
 from thyrojax.errors import ConfigError, WeightsError
 from thyrojax.files import write_json, write_whole
 from thyrojax.shapes import PyTree
 from thyrojax.train import checkpoint
 from thyrojax.train.digests import leaf_digests, state_digest
 from thyrojax.train.provenance import versions
+from thyrojax.train.schedule import check_phases
 from thyrojax.train.state import (
     TrainState,
     abstract_variables,
@@ -42,7 +44,8 @@ def open_run(config: Config, dataset: Dataset, run: Path) -> dict[str, Any]:
     Returns the rows of each part.
 
     Raises:
-      ConfigError: the folder holds a run of another configuration or of other data.
+      ConfigError: the folder holds a run of another configuration or of other data, or the steps
+        are too many or do not suit the data.
       DataError: the parts cannot be drawn, or a given split.csv does not fit.
     """
     if run.exists() and not run.is_dir():
@@ -58,8 +61,19 @@ def open_run(config: Config, dataset: Dataset, run: Path) -> dict[str, Any]:
     if run.is_dir() and any(run.iterdir()):
         raise ConfigError(f"{run}: found a folder that holds no run, expected a new or empty one")
     parts = splits.chosen_split(config, dataset.records, dataset.near_duplicates)
+    _check_steps(config, len(parts["train"]))
     make_run(config, dataset, run, parts)
     return parts
+
+
+def _check_steps(config: Config, n_train: int) -> None:
+    check_phases(config, n_train)
+    steps = config_file.total_steps(config, n_train)
+    if steps * config.batch_size > MOST_ROWS:
+        raise ConfigError(
+            f"steps: found {steps} of {config.batch_size} images, expected at most {MOST_ROWS} "
+            "images in all"
+        )
 
 
 def make_run(config: Config, dataset: Dataset, run: Path, parts: splits.Parts) -> None:
