@@ -12,7 +12,7 @@ demo: $(READY) $(PHANTOM)
 	$(BIN)/thyrojax report runs/demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --jaxtyping-packages=thyrojax,beartype.beartype
+	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0 --jaxtyping-packages=thyrojax,beartype.beartype
 
 check: $(READY)
 	$(BIN)/ruff format --check .

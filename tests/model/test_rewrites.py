@@ -232,3 +232,18 @@ def test_stem_on_depth_is_the_strided_convolution(height: int, width: int) -> No
 def test_stem_on_depth_refuses_what_it_is_not_made_for() -> None:
     with pytest.raises(ValueError, match=r"found a 3x3 kernel at stride \(1, 1\), SAME"):
         convolutions.stem_on_depth(jnp.ones((1, 9, 9, 1)), jnp.ones((3, 3, 1, 4)), (1, 1), "SAME")
+
+
+@pytest.mark.parametrize("outputs", [4, 256])
+def test_gradients_of_float64_keep_their_digits(
+    outputs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(convolutions, "BAND_BYTES", 1000)
+    with jax.enable_x64(True):
+        x = jax.random.normal(jax.random.key(0), (2, 9, 8, 150), jnp.float64)
+        kernel = jax.random.normal(jax.random.key(1), (3, 3, 150, outputs), jnp.float64)
+        found = kernel_gradients(convolutions.gradient_in_parts, 1, "SAME")(x, kernel)
+        expected = kernel_gradients(convolutions.plain, 1, "SAME")(x, kernel)
+        for one, other in zip(found, expected, strict=True):
+            assert one.dtype == jnp.float64
+            np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9)

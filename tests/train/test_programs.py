@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 from thyrojax.config import Config
-from thyrojax.train import step
+from thyrojax.train import programs, step
 from thyrojax.train.loop import train
+from thyrojax.train.mapping import make_mapping
 from thyrojax.train.members import score_members, train_members
 from thyrojax.train.programs import HOST_FIELDS, TRAINING_FIELDS, score_step_of, steps_of
 from thyrojax.train.schedule import make_optimizer
 from thyrojax.train.start import abstract_state
-from thyrojax.train.state import evaluation_variables
+from thyrojax.train.state import create_state, evaluation_variables, random_variables
 from thyrojax.train.step import make_score_step, make_train_step
 
 ONES = np.ones(2, np.float32)
@@ -103,3 +104,26 @@ def test_a_second_run_is_not_traced_again(
     other = replace(config, crop_shape="rectangle", margin_max=20, name="other")
     assert train(other, phantom_set, tmp_path / "other", quiet=True)
     assert len(traced) == before
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/maps").is_file(), reason="counts Linux memory maps")
+def test_many_shapes_in_one_process_leave_room_for_more(
+    small_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def maps() -> int:
+        return Path("/proc/self/maps").read_bytes().count(b"\n")
+
+    monkeypatch.setattr(programs, "_KEPT", 2)
+    monkeypatch.setattr(programs, "_made", 2)
+    found = []
+    for lr in (0.011, 0.012, 0.013):  # the first and the third forget what was before
+        config = replace(small_config, lr=lr)
+        optimizer = make_optimizer(config, 40)
+        mapping = make_mapping("pmap", *steps_of(config, 40, ONES), 8, jax.devices()[:1])
+        state = mapping.put(create_state(random_variables(config), optimizer, config))
+        batch = {"image": np.zeros((8, 75, 75, 1), np.float32), "label": np.zeros(8, np.int32)}
+        jax.block_until_ready(mapping.train(state, batch)[1])
+        found.append(maps())
+    assert found[1] > found[0] + 200
+    assert found[2] < found[1] + 100

@@ -115,7 +115,7 @@ def _by_places(
                     met.reshape(-1, channels),
                     dy.reshape(-1, outputs),
                     (((0,), (0,)), ((), ())),
-                    preferred_element_type=jnp.float32,
+                    preferred_element_type=_summed_in(dy.dtype),
                 )
             )
     return jnp.stack(places).reshape(kernel_shape)
@@ -136,8 +136,13 @@ def _by_bands(
     for first in range(0, rows, taken):
         last = min(first + taken, rows) - 1
         band = x[:, first * stride : last * stride + kernel_rows]
-        found.append(of_kernel(band, dy[:, first : last + 1]).astype(jnp.float32))
+        found.append(of_kernel(band, dy[:, first : last + 1]).astype(_summed_in(dy.dtype)))
     return sum(found[1:], found[0])
+
+
+def _summed_in(dtype: Any) -> Any:
+    """float32, or what is wider."""
+    return jnp.promote_types(dtype, jnp.float32)
 
 
 def stem_on_depth(x: Any, kernel: Any, strides: Any, padding: Any, **options: Any) -> jax.Array:

@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from thyrojax.config import Config
@@ -37,6 +38,7 @@ TRAINING_FIELDS = (
 )
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(Config)}
 _KEPT = 8  # shapes
+_made = 0  # training steps since the last time that all were forgotten
 
 
 class Steps(NamedTuple):
@@ -71,6 +73,7 @@ def without(config: Config, fields: tuple[str, ...]) -> Config:
 
 @functools.lru_cache(maxsize=_KEPT)
 def _train_step(config: Config, n_train: int, weights: tuple[float, ...]) -> Callable[..., Any]:
+    _make_room()
     optimizer = make_optimizer(config, n_train)
     step = make_train_step(config, optimizer, np.asarray(weights, np.float32))
     return train_members(config, step)
@@ -79,3 +82,16 @@ def _train_step(config: Config, n_train: int, weights: tuple[float, ...]) -> Cal
 @functools.lru_cache(maxsize=_KEPT)
 def _score_step(config: Config) -> Callable[..., Any]:
     return score_members(config, make_score_step(config))
+
+
+def _make_room() -> None:
+    """Forgets all compiled programs where there are many.
+
+    JAX frees none by itself, and on a CPU a step's takes some 1,500 of the 65,530 memory maps that
+    Linux allows a process; the compiler crashes on the way to the last one.
+    """
+    global _made
+    _made += 1
+    if _made > _KEPT:
+        jax.clear_caches()
+        _made = 1
