@@ -37,7 +37,12 @@ def arms(base: Config) -> Sequence[Arm]:
         for border, words in BORDERS.items()
     ]
     return [
-        Arm("random", f"trained at 0 to {most} px", scorings=scorings),
+        Arm(
+            "random",
+            f"trained at 0 to {most} px",
+            scorings=scorings,
+            probe_label="trained at the same margin",
+        ),
         *fixed,
         Arm(
             "mm",
@@ -46,7 +51,13 @@ def arms(base: Config) -> Sequence[Arm]:
             lacks=no_spacing,
         ),
         *borders,
-        Arm("unmasked", "text left in, trained at random", scorings=scorings, data="unmasked"),
+        Arm(
+            "unmasked",
+            f"text left in, trained at 0 to {most} px",
+            scorings=scorings,
+            data="unmasked",
+            probe_label="text left in",
+        ),
     ]
 
 

@@ -134,7 +134,9 @@ def test_a_subgroup_that_a_condition_fails_in_shows_in_the_interaction() -> None
     assert float(taller["p_interaction"] or 1.0) < 1e-3
     assert wider["interaction"] is None
     words = finding("base", [results_table([base, fails], "base"), table])
-    assert f"; for taller more than for the others by {taller['interaction']:+.3f} (-0." in words
+    assert (
+        f"; for shape taller more than for the others by {taller['interaction']:+.3f} (-0." in words
+    )
     assert subgroup_table([base, fails], "base", "echogenicity") is None
     assert subgroup_table([base, fails], "base", "split") is None
 

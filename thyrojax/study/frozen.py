@@ -100,5 +100,6 @@ def probes(arms: Sequence[Arm]) -> tuple[list[Arm], list[str]]:
         elif key in found:
             left_out.append(f"{arm.label}: differs from “{found[key].label}” in training alone")
         else:
-            found[key] = dataclasses.replace(arm, method="frozen")
+            label = arm.probe_label or arm.label
+            found[key] = dataclasses.replace(arm, method="frozen", label=label)
     return [*found.values()], left_out

@@ -103,12 +103,13 @@ def finding(reference: str, tables: Sequence[Table], answer: str = "") -> str:
         else f"{which} of {len(compared)} differences; {len(apart)} have P < 0.05 after Holm"
     )
     told += f"; {chosen['label']} differs by {_interval(chosen, 'difference', '+')} ({count})"
-    crossed = [row for table in others for row in _crossed(table, str(chosen["condition"]))]
-    if crossed:
-        told += (
-            f"; for {crossed[0]['category']} more than for the others by "
-            f"{_interval(crossed[0], 'interaction', '+')}"
-        )
+    for table in others:
+        for row in _crossed(table, str(chosen["condition"])):
+            column = table.name.removeprefix("by_").replace("_", " ")
+            told += (
+                f"; for {column} {row['category']} more than for the others by "
+                f"{_interval(row, 'interaction', '+')}"
+            )
     return told + "."
 
 

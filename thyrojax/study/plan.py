@@ -64,6 +64,7 @@ class Arm:
       x: the place on the figure's axis.
       keep: whether the networks are kept after they have been scored.
       lacks: of a set, what the arm would need and cannot have there; "" where nothing.
+      probe_label: the label as a linear probe, which is trained as it is scored; "" is `label`.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Arm:
     x: float | None = None
     keep: bool = False
     lacks: Callable[[Dataset], str] = lambda dataset: ""
+    probe_label: str = ""
 
 
 @dataclass(frozen=True)
