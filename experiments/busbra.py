@@ -1,11 +1,11 @@
 """BUS-BRA: benign against malignant *breast* lesions, fine-tuned at a size that two CPU cores bear.
 
     thyrojax data build busbra --from BUS-BRA --out data/busbra
-    python -m experiments.three_starts busbra --data data/busbra --workdir runs/busbra
+    thyrojax study experiments/crop_shape.py --data data/busbra --workdir studies/busbra
 
 Data: 1,089 images of 620 patients with pathology (Gomez-Flores et al. 2023). It is the same job on
-another organ, with what no public thyroid set has: pathology, patients and masks. Cost and figures
-of the three-way comparison: experiments/README.md.
+another organ, with what no public thyroid set has: pathology, patients and masks. Cost and figures:
+experiments/README.md.
 
 Frames are small (median 286x383 px), so the margins are half the paper's.
 """
