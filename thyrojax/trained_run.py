@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
-import numpy as np
 
 from thyrojax import config as config_file
 from thyrojax.config import Config
@@ -20,7 +19,7 @@ from thyrojax.errors import ConfigError, DataError, RunError
 from thyrojax.shapes import PyTree
 from thyrojax.train import checkpoint
 from thyrojax.train.mapping import Mapping, make_mapping
-from thyrojax.train.programs import steps_of
+from thyrojax.train.programs import score_step_of
 from thyrojax.train.schedule import make_optimizer
 from thyrojax.train.start import abstract_state
 from thyrojax.train.state import evaluation_variables
@@ -106,8 +105,12 @@ def scoring_mapping(config: Config) -> Mapping:
     """A mapping for scoring, over as many devices as divide the run's batch."""
     devices = jax.local_devices()
     devices = devices[: math.gcd(len(devices), config.batch_size)]
-    steps = steps_of(config, 1, np.ones(2, np.float32))  # traced only when used
-    return make_mapping(config.mapping, *steps, config.batch_size, devices)
+    step = score_step_of(config)
+    return make_mapping(config.mapping, _not_trained, step, config.batch_size, devices)
+
+
+def _not_trained(*_: Any) -> Any:
+    raise AssertionError("a mapping for scoring was asked for a training step")
 
 
 def record_window(record: Record, config: Config, margin: int) -> Window:
