@@ -45,18 +45,25 @@ def finish(
         ),
     ]
     about = {
-        **_about(study, units, sets, workdir, command),
+        **_about(study, arms, units, reference, sets, workdir, command),
         "left_out": "; ".join(lines) or "nothing",
     }
     return publish(Finished(study, reference, tuple(outcomes), tables, about, workdir, sets[""]))
 
 
 def _about(
-    study: Study, units: Sequence[Unit], sets: Mapping[str, Path], workdir: Path, command: str
+    study: Study,
+    arms: Sequence[Arm],
+    units: Sequence[Unit],
+    reference: str,
+    sets: Mapping[str, Path],
+    workdir: Path,
+    command: str,
 ) -> dict[str, Any]:
     told = [read_unit(unit, workdir) for unit in units]
     info = open_dataset(sets[""]).info
-    config = units[0].config
+    compared_with = [c.arm.name for c in conditions_of(arms) if c.name == reference]
+    config = next((u.config for u in units if u.arm.name in compared_with), units[0].config)
     return {
         "study": study.name,
         "title": study.title,
