@@ -214,15 +214,19 @@ def _odds(statistics: Statistics) -> str:
     for row in statistics.tables["odds_ratios"].records():
         paper = printed.get(str(row["variable"]))
         theirs = _printed_odds(paper, row["model"] == "multivariate") if paper else "-"
-        ours = "-"
-        if row["odds_ratio"] is not None:
-            ours = f"{row['odds_ratio']:.3f} ({row['ci_low']:.3f} to {row['ci_high']:.3f})"
+        ours = _odds_ratio(row["odds_ratio"], row["ci_low"], row["ci_high"])
         words = str(row["variable"]).replace("_", " ")
         rows.append(
             [f"{words}, {row['model']}", ours, _p(row["p"]), theirs, str(row["note"] or "")]
         )
     header = ["Exposure", "Odds ratio of a wrong call", "P", "Paper", "Note"]
     return table("Table 3: what goes with misdiagnosis.", header, rows)
+
+
+def _odds_ratio(value: Any, low: Any, high: Any) -> str:
+    """With its limits; "-" for what the nodules do not give (separation), which the note tells."""
+    shown = ["-" if x is None else f"{x:.3f}" for x in (value, low, high)]
+    return "-" if value is None else f"{shown[0]} ({shown[1]} to {shown[2]})"
 
 
 def _printed_odds(row: Mapping[str, str], multivariate: bool) -> str:
