@@ -8,7 +8,7 @@ between the shapes is given for boxes that are taller than wide and for the othe
 differs.
 """
 
-from thyrojax.study.plan import Arm, Study
+from thyrojax.study.plan import SMALL, Arm, Study
 
 SHAPES = {
     "square": "square, as wide as the box (the paper's)",
@@ -24,7 +24,7 @@ study = Study(
     arms=lambda base: [Arm(name, label, {"crop_shape": name}) for name, label in SHAPES.items()],
     reference="square",
     answer="rectangle",
-    small={"input_size": 96, "epochs": 4.0, "eval_every": 4.0},
+    small=SMALL,
     subgroups=("box_shape", "shape"),
     expected=(
         "The paper (2019) argues for the square and prints no comparison. Frozen features on DDTI "

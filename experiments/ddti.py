@@ -5,8 +5,7 @@
 
 Data: the public set of Pedraza et al. 2015. Its label is a radiologist's grade, not pathology: say
 "TI-RADS-suspicious", never "malignant". What lies outside the scan sector is blanked when the set
-is built, because grades are burnt into some frames. Cost and figures:
-experiments/README.md.
+is built, because grades are burnt into some frames. Cost and figures: experiments/README.md.
 
 Five of six nodules are suspicious, hence the balanced class weights.
 """

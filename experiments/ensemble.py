@@ -10,7 +10,7 @@ the members are of the same fold.
 from collections.abc import Sequence
 
 from thyrojax.config import Config
-from thyrojax.study.plan import Arm, Combined, Scoring, Study
+from thyrojax.study.plan import SMALL, Arm, Combined, Scoring, Study
 
 SHARES = (0.25, 0.5, 0.75, 1.0)  # of the preset's largest margin
 
@@ -37,7 +37,7 @@ study = Study(
     arms=arms,
     reference="network-share50",
     answer="both",
-    small={"input_size": 96, "epochs": 4.0, "eval_every": 4.0},
+    small=SMALL,
     combined=(
         Combined("margins", "one network, mean of its margins", EVERY),
         Combined("seeds", "mean of the seeds", ("network-share50",), over_seeds=True),

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from thyrojax.config import Config
 from thyrojax.data.dataset import Dataset
 from thyrojax.errors import WeightsError
-from thyrojax.study.plan import Arm, Study
+from thyrojax.study.plan import SMALL, Arm, Study
 
 STARTS = {
     "imagenet": ("from ImageNet weights", {}),
@@ -68,6 +68,6 @@ study = Study(
     arms=arms,
     reference="imagenet",
     answer="random",
-    small={"input_size": 96, "epochs": 4.0, "eval_every": 4.0},
+    small=SMALL,
     x_label="training patients, %",
 )

@@ -8,7 +8,7 @@ The same recipe at several input sizes. On presets for two CPU cores the sizes a
 from collections.abc import Sequence
 
 from thyrojax.config import Config
-from thyrojax.study.plan import Arm, Study
+from thyrojax.study.plan import SMALL, Arm, Study
 
 SIZES = (224, 256, 299, 384, 480)  # Guan et al. 2019 chose 384
 CPU_SIZES = (75, 96, 128, 160, 192)
@@ -26,7 +26,7 @@ study = Study(
     question="How does the AUC depend on the input size?",
     arms=arms,
     reference=lambda base: f"px{base.input_size}",
-    small={"input_size": 96, "epochs": 4.0, "eval_every": 4.0},
+    small=SMALL,
     x_label="input size, px",
     expected="The paper chose 384 px by ROC analysis and prints no figures for other sizes.",
 )

@@ -10,7 +10,7 @@ in both, so that the difference is paired. It is what the leak is worth, and no 
 from collections.abc import Sequence
 
 from thyrojax.config import Config
-from thyrojax.study.plan import Arm, Study
+from thyrojax.study.plan import SMALL, Arm, Study
 
 
 def arms(base: Config) -> Sequence[Arm]:
@@ -27,7 +27,7 @@ study = Study(
     question="How much of an AUC is the leak of a split by image?",
     arms=arms,
     reference="patient",
-    small={"input_size": 96, "epochs": 4.0, "eval_every": 4.0},
+    small=SMALL,
     folds=5,
     subgroups=("views",),
 )

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from thyrojax.config import Config
 from thyrojax.data.dataset import Dataset
-from thyrojax.study.plan import Arm, Scoring, Study
+from thyrojax.study.plan import SMALL, Arm, Scoring, Study
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
 BORDERS = {"edge": "edge repeated", "reflect": "mirrored", "shift": "window moved inside"}
@@ -73,7 +73,7 @@ study = Study(
     question="Which margin in training and in evaluation, and what does a wide one really add?",
     arms=arms,
     reference=lambda base: f"random-m{base.margin_max // 2}",
-    small={"input_size": 96, "epochs": 4.0, "eval_every": 4.0},
+    small=SMALL,
     x_label="margin in evaluation, px",
     expected=(
         "Guan et al. 2019, Table 1: Az 0.921, 0.947, 0.956, 0.954, 0.944 at 0, 25, 50, 75, 100 px."

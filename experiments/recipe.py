@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from thyrojax.config import Config
-from thyrojax.study.plan import Arm, Study
+from thyrojax.study.plan import SMALL, Arm, Study
 
 
 def arms(base: Config) -> Sequence[Arm]:
@@ -43,5 +43,5 @@ study = Study(
     question="Which fields of the recipe change the AUC?",
     arms=arms,
     reference="preset",
-    small={"input_size": 96, "epochs": 4.0, "eval_every": 4.0},
+    small=SMALL,
 )

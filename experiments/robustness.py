@@ -10,7 +10,7 @@ sensitivity and specificity tell what the AUC hides.
 from collections.abc import Sequence
 
 from thyrojax.config import Config
-from thyrojax.study.plan import Arm, Change, Scoring, Study
+from thyrojax.study.plan import SMALL, Arm, Change, Scoring, Study
 
 LEVELS: dict[str, tuple[str, tuple[float, ...]]] = {
     "gain": ("gain x {:g}", (0.9, 0.8, 0.65, 0.5)),
@@ -48,6 +48,6 @@ study = Study(
     question="How does the AUC fall with changes that should not matter?",
     arms=arms,
     reference="network-clean",
-    small={"input_size": 96, "epochs": 4.0, "eval_every": 4.0},
+    small=SMALL,
     x_label="step of strength (the table has the units)",
 )

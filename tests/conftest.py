@@ -20,25 +20,18 @@ os.environ.setdefault(
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 os.environ.setdefault("MPLBACKEND", "agg")
 
-import jax
 import pytest
 
 from thyrojax.config import Config
+from thyrojax.train.programs import make_room
 
 SHARED = Path(os.environ.get("THYROJAX_SHARED", Path(__file__).parents[2] / "shared"))
 
 
 @pytest.fixture(autouse=True)
 def _room_for_programs() -> Iterator[None]:
-    """Forgets compiled programs where there are many.
-
-    JAX frees none by itself, and each takes hundreds of the 65,530 memory maps that Linux allows a
-    process; at the last one the compiler crashes.
-    """
     yield
-    maps = Path("/proc/self/maps")
-    if maps.is_file() and maps.read_bytes().count(b"\n") > 20_000:
-        jax.clear_caches()
+    make_room()
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from thyrojax.config import Config
 from thyrojax.data.dataset import open_dataset
 from thyrojax.study.page import Finished, publish, tabulate
 from thyrojax.study.plan import Arm, Study, Unit, conditions_of
@@ -44,8 +45,12 @@ def finish(
             if f"by_{column}" not in names
         ),
     ]
+    told = [read_unit(unit, workdir) for unit in units]
+    compared_with = [c.arm.name for c in conditions_of(arms) if c.name == reference]
+    config = next((u.config for u in units if u.arm.name in compared_with), units[0].config)
     about = {
-        **_about(study, arms, units, reference, sets, workdir, command),
+        **_about(study, config, units, told, open_dataset(sets[""]).info),
+        "command": command,
         "left_out": "; ".join(lines) or "nothing",
     }
     return publish(Finished(study, reference, tuple(outcomes), tables, about, workdir, sets[""]))
@@ -53,17 +58,12 @@ def finish(
 
 def _about(
     study: Study,
-    arms: Sequence[Arm],
+    config: Config,
     units: Sequence[Unit],
-    reference: str,
-    sets: Mapping[str, Path],
-    workdir: Path,
-    command: str,
+    told: Sequence[Mapping[str, Any]],
+    info: Mapping[str, Any],
 ) -> dict[str, Any]:
-    told = [read_unit(unit, workdir) for unit in units]
-    info = open_dataset(sets[""]).info
-    compared_with = [c.arm.name for c in conditions_of(arms) if c.name == reference]
-    config = next((u.config for u in units if u.arm.name in compared_with), units[0].config)
+    probes = all(unit.arm.method == "frozen" for unit in units)
     return {
         "study": study.name,
         "title": study.title,
@@ -73,8 +73,7 @@ def _about(
             f"{info['n_nodules']:,} {info['subject']}: {info['label_names'][0]} against "
             f"{info['label_names'][1]}"
         ),
-        "method": "linear probe" if _are_probes(units) else "fine-tuned",
-        "command": command,
+        "method": "linear probe" if probes else "fine-tuned",
         "input_size": config.input_size,
         "epochs": config.epochs,
         "folds": config.folds,
@@ -87,7 +86,3 @@ def _about(
             name: value for name, value in told[0]["versions"].items() if name != "command"
         },
     }
-
-
-def _are_probes(units: Sequence[Unit]) -> bool:
-    return all(unit.arm.method == "frozen" for unit in units)

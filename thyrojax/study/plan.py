@@ -20,6 +20,8 @@ from thyrojax.data.dataset import Dataset
 from thyrojax.errors import ConfigError
 
 Method = Literal["train", "frozen"]
+# What two CPU cores bear: for `Study.small`. One validation, as the last state is what is scored.
+SMALL: Mapping[str, Any] = {"input_size": 96, "epochs": 4.0, "eval_every": 4.0}
 Kind = Literal["gain", "blur", "speckle", "box", "jpeg", "downscale"]
 
 

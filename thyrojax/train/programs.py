@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -38,7 +39,7 @@ TRAINING_FIELDS = (
 )
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(Config)}
 _KEPT = 8  # shapes
-_made = 0  # training steps since the last time that all were forgotten
+MOST_MAPS = 20_000  # of the 65,530 memory maps that Linux allows a process
 
 
 class Steps(NamedTuple):
@@ -56,6 +57,7 @@ def steps_of(config: Config, n_train: int, class_weights: Float[np.ndarray, " cl
       n_train: training records.
       class_weights: as `make_train_step`.
     """
+    make_room()
     weights = tuple(float(weight) for weight in class_weights)
     return Steps(_train_step(without(config, HOST_FIELDS), n_train, weights), score_step_of(config))
 
@@ -73,7 +75,6 @@ def without(config: Config, fields: tuple[str, ...]) -> Config:
 
 @functools.lru_cache(maxsize=_KEPT)
 def _train_step(config: Config, n_train: int, weights: tuple[float, ...]) -> Callable[..., Any]:
-    _make_room()
     optimizer = make_optimizer(config, n_train)
     step = make_train_step(config, optimizer, np.asarray(weights, np.float32))
     return train_members(config, step)
@@ -84,14 +85,12 @@ def _score_step(config: Config) -> Callable[..., Any]:
     return score_members(config, make_score_step(config))
 
 
-def _make_room() -> None:
-    """Forgets all compiled programs where there are many.
+def make_room() -> None:
+    """Forgets all compiled programs where they take more than `MOST_MAPS`.
 
-    JAX frees none by itself, and on a CPU a step's takes some 1,500 of the 65,530 memory maps that
-    Linux allows a process; the compiler crashes on the way to the last one.
+    JAX frees none by itself, and on a CPU a step's takes some 1,500 maps; the compiler crashes on
+    the way to the last one that Linux allows.
     """
-    global _made
-    _made += 1
-    if _made > _KEPT:
+    maps = Path("/proc/self/maps")
+    if maps.is_file() and maps.read_bytes().count(b"\n") > MOST_MAPS:
         jax.clear_caches()
-        _made = 1
