@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,7 +23,7 @@ FRAME = 60 * 80  # bytes of each frame
 
 # A process of its own: what other tests freed would hide what this one takes.
 CODE = """
-import json, os, sys
+import json, os, sys, time
 import numpy as np
 from thyrojax.config import Config
 from thyrojax.data.dataset import open_dataset
@@ -49,6 +50,7 @@ most = 0
 for step in range(steps):
     next(batches)
     if step % 50 == 0:
+        time.sleep(0.2)  # the threads fill what waits
         most = max(most, resident())
 print(json.dumps({
     "taken": most - before,
@@ -67,6 +69,8 @@ def measure(folder: Path, *numbers: int) -> dict[str, int]:
         capture_output=True,
         text=True,
         check=False,
+        # Freed arrays go back at once: glibc would keep some for each thread (`memory_bound`).
+        env=os.environ | {"MALLOC_MMAP_THRESHOLD_": str(2**16)},
     )
     assert done.returncode == 0, done.stderr
     found: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
@@ -95,5 +99,4 @@ def test_a_set_larger_than_the_cache_streams_without_growth(
 def test_the_feed_takes_no_more_than_it_says(larger_set: Path) -> None:
     found = measure(larger_set, 1, 384, 16, 20, 60)
     assert found["bound"] > 16 * 384 * 384 * 4 * 4
-    # Beside its bound: what the allocator keeps for each thread.
-    assert found["taken"] < found["bound"] + 16 * MIB
+    assert found["bound"] / 2 < found["taken"] < found["bound"] + 4 * MIB

@@ -127,7 +127,8 @@ class TrainFeed:
 
         Batches are those cut ahead, one handed over and one with the consumer. Each thread works on
         one frame, encoded and decoded, and one window in bytes and in float32. Each member of a run
-        has batches and threads of its own.
+        has batches and threads of its own. Beyond that, glibc may keep what was freed for its
+        threads, unless the environment sets MALLOC_MMAP_THRESHOLD_=65536.
         """
         batch = _batch_bytes(len(range(*rows.indices(self.config.batch_size))), self.config)
         options = _read_options(batch)
