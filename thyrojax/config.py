@@ -110,6 +110,7 @@ class Config:
     ema: float = 0.0  # decay of the average of parameters and statistics (ramped up); 0 = off
     swa_start: float = 0.0  # share of the steps from which parameters are averaged evenly; 0 = off
     members: int = 1  # networks of seeds seed, seed + 1, ... trained together; their mean is scored
+    member_mapping: Literal["auto", "vmap", "unroll"] = "auto"  # unroll on CPUs, elsewhere vmap
     mapping: Literal["pmap", "shard_map"] = "pmap"
 
     # Bookkeeping.

@@ -3,6 +3,8 @@
     python tools/measure_memory.py [--sizes 384] [--batches 8 32] [--dtypes float32]
     python tools/measure_memory.py --with accumulate=4 --with accumulate=4,remat=true
     python tools/measure_memory.py --batches 8 --steps 3
+    python tools/measure_memory.py --with members=3,member_mapping=vmap \
+        --with members=3,member_mapping=unroll
 
 Each line is a process of its own. Temporary memory is what XLA's compiled program says it needs
 beside its arguments, the state and the batch, whose memory it reuses for its results. With
@@ -37,22 +39,27 @@ def measured(case: dict[str, Any], fields: str, steps: int) -> dict[str, Any]:
     import numpy as np
     from train_own import configured, peak_bytes
 
+    from thyrojax.train.members import train_members
     from thyrojax.train.schedule import make_optimizer
     from thyrojax.train.state import abstract_variables, create_state
     from thyrojax.train.step import make_train_step
 
     config = configured(fields, case)
     optimizer = make_optimizer(config, 10_000)
-    state = jax.eval_shape(
-        lambda variables: create_state(variables, optimizer, config), abstract_variables(config)
+    members = () if config.members == 1 else (config.members,)
+    variables = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((*members, *x.shape), x.dtype), abstract_variables(config)
     )
+    state = jax.eval_shape(lambda found: create_state(found, optimizer, config), variables)
     rng = np.random.default_rng(0)
-    shape = (config.batch_size, config.input_size, config.input_size, 1)
+    rows = (config.batch_size, *members)
+    shape = (*rows, config.input_size, config.input_size, 1)
     batch: dict[str, Any] = {
         "image": rng.integers(0, 256, shape, np.uint8),
-        "label": np.arange(config.batch_size, dtype=np.int32) % 2,
+        "label": np.arange(np.prod(rows), dtype=np.int32).reshape(rows) % 2,
     }
-    train_step = make_train_step(config, optimizer, np.ones(2, np.float32), axis_name=None)
+    of_one = make_train_step(config, optimizer, np.ones(2, np.float32), axis_name=None)
+    train_step = train_members(config, of_one)
     lowered = jax.jit(train_step, donate_argnums=0).lower(state, batch)
     start = time.perf_counter()
     program = lowered.compile()

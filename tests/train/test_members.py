@@ -31,7 +31,7 @@ from thyrojax.train import checkpoint, loop
 from thyrojax.train import step as step_module
 from thyrojax.train.feeds import resident_feeding, stream_feeding
 from thyrojax.train.mapping import make_mapping
-from thyrojax.train.members import score_members, train_members
+from thyrojax.train.members import over_members, score_members, train_members
 from thyrojax.train.schedule import make_optimizer
 from thyrojax.train.state import TrainState, create_state, random_variables, stack_members
 from thyrojax.train.step import make_score_step, make_train_step
@@ -172,15 +172,18 @@ def test_members_are_fed_from_the_accelerator_too(
     together: Path, config: Config, phantom_set: Path, tmp_path: Path
 ) -> None:
     resident = replace(config, members=2, feed="resident", steps_per_dispatch=2)
-    train(replace(resident, mapping="shard_map"), phantom_set, tmp_path / "run")
+    resident = replace(resident, member_mapping="vmap", mapping="shard_map")
+    train(resident, phantom_set, tmp_path / "run")
     found, expected = (open_trained(run, "latest") for run in (tmp_path / "run", together))
     assert_close(found.variables, expected.variables)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mapping_kind", ["pmap", "shard_map"])
+@pytest.mark.parametrize(
+    ("mapping_kind", "member_mapping"), [("pmap", "unroll"), ("shard_map", "vmap")]
+)
 def test_members_step_as_each_alone_over_devices_too(
-    mapping_kind: Any, config: Config, monkeypatch: pytest.MonkeyPatch
+    mapping_kind: Any, member_mapping: Any, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # In float64, as in test_step, with batch statistics, Adam and dropout. Adam divides gradients
     # that are nearly 0 by little more: their rounding is seen at 1e-8.
@@ -189,6 +192,7 @@ def test_members_step_as_each_alone_over_devices_too(
         step_module, "make_model", lambda *options: network(*options).clone(dtype=jnp.float64)
     )
     adam = replace(config, optimizer="adamw", freeze_bn=False, mapping=mapping_kind, mixup=0.0)
+    adam = replace(adam, member_mapping=member_mapping)
     rng = np.random.default_rng(0)
     images = rng.uniform(0, 255, (2, 8, 2, 75, 75, 1)).astype(np.float32)  # step, row, member
     labels = rng.integers(0, 2, (2, 8, 2), np.int32)
@@ -243,15 +247,38 @@ def test_statistics_for_averages_are_each_members_own_from_either_feed(
         assert len(batches) == 2
         return jax.device_get(batches)
 
-    both = replace(config, members=2, mapping="shard_map")
+    both = replace(config, members=2, mapping="shard_map", member_mapping="vmap")
     streamed = found(both)
     # Batches of 8 in float32: what a layer rounds, the next one's normalisation makes larger.
-    assert_close(found(replace(both, feed="resident", mapping="pmap")), streamed, atol=1e-3)
+    assert_close(
+        found(replace(both, feed="resident", mapping="pmap", member_mapping="unroll")),
+        streamed,
+        atol=1e-3,
+    )
     second = found(replace(config, seed=SEEDS[1]))
     assert_close(jax.tree.map(lambda x: x[1], streamed), second, atol=1e-3)
     first = jax.tree.map(lambda x: x[0], streamed)
     apart = jax.tree.map(lambda x, y: float(np.abs(x - y).max()), first, second)
     assert min(jax.tree.leaves(apart)) > 1e-2
+
+
+@pytest.mark.parametrize("member_mapping", ["vmap", "unroll", "auto"])
+def test_a_function_of_one_member_becomes_that_of_all(member_mapping: Any) -> None:
+    config = Config(members=3, member_mapping=member_mapping)
+
+    def function(tree: dict[str, Any], shared: jax.Array, rows: jax.Array) -> tuple[Any, Any]:
+        return {"sum": tree["a"] @ rows.T + shared[None], "none": {}}, shared
+
+    rng = np.random.default_rng(0)
+    a, shared, rows = rng.normal(size=(3, 2, 4)), rng.normal(size=5), rng.normal(size=(5, 3, 4))
+    of_all = over_members(config, function, ({"a": 0}, None, 1), ({"sum": 2, "none": 0}, None))
+    found, same = jax.jit(of_all)({"a": a}, shared, rows)
+    assert found["sum"].shape == (2, 5, 3)
+    for k in range(3):
+        np.testing.assert_allclose(found["sum"][..., k], a[k] @ rows[:, k].T + shared, atol=1e-6)
+    np.testing.assert_array_equal(same, np.float32(shared))
+    products = str(jax.make_jaxpr(of_all)({"a": a}, shared, rows)).count("dot_general")
+    assert products == (1 if member_mapping == "vmap" else 3)  # here, on a CPU, auto unrolls
 
 
 def test_random_layers_of_members_are_drawn_for_each() -> None:

@@ -25,6 +25,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from thyrojax.config import Config
 from thyrojax.shapes import PyTree
 from thyrojax.train.mapping import Mapping, map_over_devices
+from thyrojax.train.members import over_members
 from thyrojax.train.state import AXIS, TrainState, make_model
 from thyrojax.train.step import network_input
 
@@ -51,7 +52,7 @@ def make_statistics_step(
         _, found = model.apply(variables, images, train=True, mutable=["batch_stats"])
         return found["batch_stats"]
 
-    return statistics_step if config.members == 1 else jax.vmap(statistics_step, in_axes=(0, 1))
+    return over_members(config, statistics_step, (0, 1), 0)
 
 
 def pooled_statistics(batches: Sequence[PyTree]) -> PyTree:

@@ -1,4 +1,4 @@
-"""Several networks in one run: the steps of one, mapped by `jax.vmap` over an axis of members.
+"""Several networks in one run: the steps of one, mapped over an axis of members.
 
 Member k is the run of seed + k on the same parts of the data: its heads start from its seed, and so
 do the order, margins and augmentation of its batches and its dropout. One after the other they
@@ -12,6 +12,7 @@ and are what is spread over the devices.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -32,7 +33,7 @@ def train_members(config: Config, train_step: Callable[..., Any]) -> Callable[..
     """
     if config.members == 1:
         return train_step
-    step_of_each = jax.vmap(train_step, in_axes=(_AXES, 1, 0), out_axes=(_AXES, 0))
+    step_of_each = over_members(config, train_step, (_AXES, 1, 0), (_AXES, 0))
 
     def step(state: TrainState, batch: dict[str, Any]) -> tuple[TrainState, dict[str, jax.Array]]:
         keys = jnp.stack([jax.random.key(seed) for seed in member_seeds(config)])
@@ -47,4 +48,51 @@ def score_members(config: Config, score_step: Callable[..., Any]) -> Callable[..
 
     Of one member, the same as it was: scores [batch].
     """
-    return score_step if config.members == 1 else jax.vmap(score_step, (0, None), out_axes=1)
+    return over_members(config, score_step, (0, None), 1)
+
+
+def over_members(
+    config: Config, function: Callable[..., Any], in_axes: Any, out_axes: Any
+) -> Callable[..., Any]:
+    """A function of one member as that of all, by `member_mapping`; of one member, the same.
+
+    Args:
+      config: of the run.
+      function: of one member.
+      in_axes: a tuple, as `jax.vmap` takes it: the members' axis of each argument, None for what
+        is given to all.
+      out_axes: as `jax.vmap` takes it; None for what is the same for all.
+    """
+    if config.members == 1:
+        return function
+    by = config.member_mapping
+    if by == "vmap" or (by == "auto" and jax.default_backend() != "cpu"):
+        return jax.vmap(function, in_axes, out_axes)
+
+    def one_after_the_other(*arguments: Any) -> Any:
+        found: list[Any] = []
+        for k in range(config.members):
+            own = _map_axes(partial(_taken, k), in_axes, arguments)
+            if found:  # so that no two members' activations are held at once
+                own, found[-1] = jax.lax.optimization_barrier((own, found[-1]))
+            found.append(function(*own))
+        return _map_axes(lambda axis, *xs: jnp.stack(xs, axis), out_axes, *found)
+
+    return one_after_the_other
+
+
+def _taken(k: int, axis: int, array: jax.Array) -> jax.Array:
+    return jax.lax.index_in_dim(array, k, axis, keepdims=False)
+
+
+def _map_axes(function: Callable[..., Any], axes: Any, first: Any, *rest: Any) -> Any:
+    """`function(axis, *leaves)` where there is an axis; the first tree's leaf where it is None."""
+
+    def of_leaf(axis: int | None, leaf: Any, *others: Any) -> Any:
+        return leaf if axis is None else function(axis, leaf, *others)
+
+    def is_none(x: Any) -> bool:
+        return x is None
+
+    of_leaves = jax.tree.broadcast(axes, first, is_leaf=is_none)
+    return jax.tree.map(of_leaf, of_leaves, first, *rest, is_leaf=is_none)
