@@ -1,10 +1,11 @@
-"""What averaging buys: networks of several seeds, several margins at test time, both.
+"""What averaging buys: networks of several seeds, of several folds, several margins at test time.
 
     thyrojax study experiments/ensemble.py --data phantom --small --seeds 5 --workdir DIR
 
 The single network is the mean of its seeds' figures; an ensemble is one, so its row has no spread
 between seeds. Every nodule is scored by networks that saw no image of its patient: within a fold,
-the members are of the same fold.
+the members are of the same fold. The folds that are averaged are inner ones: what is no test is
+dealt to five parts, and each of five networks is trained without one of them, its validation part.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from thyrojax.config import Config
 from thyrojax.study.plan import SMALL, Arm, Combined, Scoring, Study
 
+INNER = 5
 SHARES = (0.25, 0.5, 0.75, 1.0)  # of the preset's largest margin
 
 
@@ -25,7 +27,17 @@ def arms(base: Config) -> Sequence[Arm]:
         )
         for share in SHARES
     )
-    return [Arm("network", "one network", scorings=scorings)]
+    network = Arm("network", "one network", scorings=scorings)
+    inner = [
+        Arm(
+            f"inner{k}",
+            f"trained without inner fold {k}",
+            {"inner_folds": INNER, "inner_fold": k},
+            ingredient=True,
+        )
+        for k in range(INNER)
+    ]
+    return [network, *inner]
 
 
 EVERY = tuple(f"network-share{round(100 * share)}" for share in SHARES)
@@ -33,7 +45,7 @@ EVERY = tuple(f"network-share{round(100 * share)}" for share in SHARES)
 study = Study(
     name="ensemble",
     title="Ensembles",
-    question="What do several seeds, and several margins at test time, add?",
+    question="What do several seeds, several folds and several margins at test time add?",
     arms=arms,
     reference="network-share50",
     answer="both",
@@ -41,6 +53,7 @@ study = Study(
     combined=(
         Combined("margins", "one network, mean of its margins", EVERY),
         Combined("seeds", "mean of the seeds", ("network-share50",), over_seeds=True),
+        Combined("folds", "mean of the inner folds", tuple(f"inner{k}" for k in range(INNER))),
         Combined("both", "mean of the seeds and margins", EVERY, over_seeds=True),
     ),
 )

@@ -66,6 +66,10 @@ class Config:
     near_duplicates: float = LISTED_FROM  # frames at least this alike are of one patient; 0 = never
     folds: int = 0  # k > 1: test = fold number `fold`, validation from the other folds
     fold: int = 0
+    inner_folds: int = (
+        0  # k > 1: validation = inner fold number `inner_fold` of all that is no test
+    )
+    inner_fold: int = 0
 
     # Model.
     weights: str = "imagenet"  # a tag of the catalog, a file, or "none"
@@ -179,6 +183,12 @@ def _rules(c: Config) -> list[tuple[str, str, bool]]:
         ("test_fraction", "between 0 and 1", 0.0 < c.test_fraction < 1.0),
         ("folds", "0, or a whole number >= 2", c.folds == 0 or c.folds >= 2),
         ("fold", f"a whole number from 0 to {max(c.folds - 1, 0)}", 0 <= c.fold < max(c.folds, 1)),
+        ("inner_folds", "0, or a whole number >= 2", c.inner_folds == 0 or c.inner_folds >= 2),
+        (
+            "inner_fold",
+            f"a whole number from 0 to {max(c.inner_folds - 1, 0)}",
+            0 <= c.inner_fold < max(c.inner_folds, 1),
+        ),
         ("aux_weight", "a number >= 0", finite(c.aux_weight) and c.aux_weight >= 0),
         ("dropout", "0 <= dropout < 1", fraction(c.dropout)),
         ("depth_multiplier", "0 < depth_multiplier <= 1", 0.0 < c.depth_multiplier <= 1.0),

@@ -132,6 +132,21 @@ def test_folds_test_every_nodule_once() -> None:
     assert sorted(tested) == list(range(len(records)))
 
 
+@pytest.mark.parametrize("folds", [0, 5])
+def test_inner_folds_hold_out_every_nodule_that_is_no_test_once(folds: int) -> None:
+    records = clinic(200)
+    test = draw_split(records, Config(folds=folds))["test"]
+    held_out = []
+    for inner in range(4):
+        parts = draw_split(records, Config(folds=folds, inner_folds=4, inner_fold=inner))
+        assert_partition(records, parts)
+        assert np.array_equal(parts["test"], test)
+        rest = len(records) - len(test)
+        assert len(parts["validation"]) / rest == pytest.approx(0.25, abs=0.03)
+        held_out.extend(parts["validation"].tolist())
+    assert sorted([*held_out, *test.tolist()]) == list(range(len(records)))
+
+
 def test_a_seed_gives_one_split_whatever_the_order() -> None:
     records = clinic(60)
 

@@ -47,6 +47,8 @@ def draw_split(records: Sequence[Record], config: Config, near_duplicates: Pairs
     With `folds` = k, all patients are dealt to k folds (the same for every `fold` of one `seed`);
     the test part is fold number `fold`, and validation is `validation_fraction` of the rest.
     Without folds, the parts have `test_fraction`, `validation_fraction` and what remains.
+    With `inner_folds` = k the test part is the same, and what it leaves is dealt to k inner folds:
+    validation is number `inner_fold` of them, training the others.
 
     Patients with near-duplicate frames, at the configuration's `near_duplicates` or above, are one.
     With `split_by` "image" every record is dealt alone, wherever its patient is: a leak.
@@ -93,6 +95,12 @@ def draw_split(records: Sequence[Record], config: Config, near_duplicates: Pairs
             config.test_fraction,
         ]
         part_of_group = _deal(strata, names, everyone, fractions, str(seed))
+    if config.inner_folds:
+        rest = everyone[part_of_group != PARTS.index("test")]
+        equal = [1.0 / config.inner_folds] * config.inner_folds
+        inner = _deal(strata, names, rest, equal, f"{seed}/fold {config.fold}/inner folds")
+        held_out = inner == config.inner_fold
+        part_of_group[rest] = np.where(held_out, PARTS.index("validation"), PARTS.index("train"))
     if config.train_share < 1.0:
         beyond = _beyond_share(records, groups, names, part_of_group, config.train_share, seed)
         part_of_group[beyond] = len(PARTS)

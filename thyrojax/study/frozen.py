@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # What the features of a nodule depend on.
 _FIELDS = ("weights", "input_size", "crop_shape", "border", "margin_unit")
-_OF_PROBE = (*_FIELDS, "margin_eval", "split_by", "train_share")
+_OF_PROBE = (*_FIELDS, "margin_eval", "split_by", "train_share", "inner_folds", "inner_fold")
 _PIECE = 256  # crops
 _kept: dict[tuple[object, ...], Float[np.ndarray, "n features"]] = {}
 

@@ -67,6 +67,7 @@ class Arm:
       keep: whether the networks are kept after they have been scored.
       lacks: of a set, what the arm would need and cannot have there; "" where nothing.
       probe_label: the label as a linear probe, which is trained as it is scored; "" is `label`.
+      ingredient: it is there for combined conditions, and has no row of its own in the tables.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Arm:
     keep: bool = False
     lacks: Callable[[Dataset], str] = lambda dataset: ""
     probe_label: str = ""
+    ingredient: bool = False
 
 
 @dataclass(frozen=True)

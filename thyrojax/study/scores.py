@@ -93,7 +93,9 @@ def read_outcomes(
             for unit in units
             if unit.arm.name == condition.arm.name
         ]
-    found = [_pooled(c.name, c.label, c.x, scored[c.name]) for c in conditions]
+    found = [
+        _pooled(c.name, c.label, c.x, scored[c.name]) for c in conditions if not c.arm.ingredient
+    ]
     for one in combined:
         if all(name in scored for name in one.conditions):
             found.append(_pooled(one.name, one.label, None, _averaged(one, scored)))
@@ -101,15 +103,25 @@ def read_outcomes(
 
 
 def _averaged(combined: Combined, scored: Mapping[str, Sequence[Scored]]) -> list[Scored]:
-    """Mean scores by fold, and by seed unless all seeds are averaged."""
+    """Mean scores by fold, and by seed unless all seeds are averaged.
+
+    So are those of the validation part; where no two networks have a nodule of it in common (inner
+    folds), each nodule keeps the score of the one that was not trained on it.
+    """
     groups: dict[tuple[int, int], list[Scored]] = {}
     for name in combined.conditions:
         for one in scored[name]:
             groups.setdefault((-1 if combined.over_seeds else one.seed, one.fold), []).append(one)
     return [
-        Scored(seed, fold, _mean([g.test for g in group]), _mean([g.validation for g in group]))
+        Scored(seed, fold, _mean([g.test for g in group]), _mean_or_joined(group))
         for (seed, fold), group in groups.items()
     ]
+
+
+def _mean_or_joined(group: Sequence[Scored]) -> Predictions:
+    tables = [one.validation for one in group]
+    ids = [name for table in tables for name in table.image_ids]
+    return _joined(tables) if len(set(ids)) == len(ids) else _mean(tables)
 
 
 def _mean(tables: Sequence[Predictions]) -> Predictions:

@@ -25,7 +25,7 @@ HOST_FIELDS = (
     *("blur", "erase", "mixup", "cutmix"),
     *("feed", "cache_mb", "on_bad_record", "steps_per_dispatch"),
     *("split", "split_seed", "split_by", "train_share", "near_duplicates"),
-    *("validation_fraction", "test_fraction", "folds", "fold"),
+    *("validation_fraction", "test_fraction", "folds", "fold", "inner_folds", "inner_fold"),
     *("weights", "mapping"),
     *("eval_every", "patience", "log_every", "log_images", "keep_every", "grace_seconds"),
 )
