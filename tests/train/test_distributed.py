@@ -215,12 +215,14 @@ def test_each_process_reads_only_its_rows(
 
 
 @pytest.mark.slow
-def test_the_other_feed_and_mapping_with_accumulated_steps(
+def test_the_other_feed_and_mapping_with_members_an_average_phases_and_accumulated_steps(
     tool: ModuleType, damaged_set: Path, tmp_path: Path
 ) -> None:
     changes = ["--feed", "resident", "--mapping", "shard_map", "--accumulate", "2"]
+    changes += ["--members", "2", "--member-mapping", "vmap", "--ema", "0", "--swa-start", "0.5"]
+    changes += ["--head-epochs", "0.1"]  # the first step
     preset = tmp_path / "preset.py"
-    preset.write_text(tool.PRESET.format(steps=2))
+    preset.write_text(tool.PRESET.format(steps=3))
     command = ["train", str(preset), *changes, "--data", str(damaged_set)]
     two, four = tmp_path / "two", tmp_path / "four"
     for run, count, devices in ((two, 2, 2), (four, 1, 4)):
