@@ -13,12 +13,12 @@ from thyrojax.config import Config
 from thyrojax.study.plan import SMALL, Arm, Change, Scoring, Study
 
 LEVELS: dict[str, tuple[str, tuple[float, ...]]] = {
-    "gain": ("gain x {:g}", (0.9, 0.8, 0.65, 0.5)),
-    "blur": ("blur of {:g} input px", (0.5, 1.0, 2.0, 4.0)),
-    "speckle": ("speckle of {:g}", (0.1, 0.2, 0.4, 0.6)),
-    "box": ("box edges moved by up to {:g} px", (1.0, 5.0, 10.0, 20.0)),
-    "jpeg": ("JPEG quality {:g}", (75.0, 50.0, 25.0, 10.0)),
-    "downscale": ("exported {:g} times smaller", (1.5, 2.0, 3.0, 4.0)),
+    "gain": ("gain, x {:g}", (0.9, 0.8, 0.65, 0.5)),
+    "blur": ("blur, {:g} input px", (0.5, 1.0, 2.0, 4.0)),
+    "speckle": ("speckle, {:g}", (0.1, 0.2, 0.4, 0.6)),
+    "box": ("box, edges moved by up to {:g} px", (1.0, 5.0, 10.0, 20.0)),
+    "jpeg": ("JPEG, quality {:g}", (75.0, 50.0, 25.0, 10.0)),
+    "downscale": ("downscaling, {:g} times", (1.5, 2.0, 3.0, 4.0)),
 }
 
 
@@ -27,7 +27,7 @@ def scorings() -> tuple[Scoring, ...]:
     changed = [
         Scoring(
             f"{kind}{strength:g}",
-            f"{kind}, {words.format(strength)}",
+            words.format(strength),
             change=Change(kind, strength),  # type: ignore[arg-type]
             x=float(step),
         )

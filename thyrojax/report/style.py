@@ -30,6 +30,7 @@ thead th { border-bottom: 2px solid var(--ink); }
 td.number, th.number { text-align: right; }
 td.number { white-space: nowrap; }
 tbody th { font-weight: 500; min-width: min(9rem, 20vw); }
+.scroll td:not(.number) { min-width: min(8rem, 20vw); }
 figure { margin: 1rem 0; }
 figure img { display: block; width: 100%; height: auto; }
 figcaption { font-size: .92rem; margin-top: .3rem; overflow-wrap: anywhere; }

@@ -14,8 +14,12 @@ from thyrojax.study.scores import Outcome
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_LINES = ((BLUE, "o", "-"), (VERMILLION, "s", "--"), (GREEN, "^", "-."), (ORANGE, "D", ":"))
+_LINES = (
+    *((BLUE, "o", "-"), (VERMILLION, "s", "--"), (GREEN, "^", "-."), (ORANGE, "D", ":")),
+    *((BLACK, "v", "-"), (GREY, "P", "--")),
+)
 _WIDTH = 6.4  # inches
+_MOST_TICKS = 12
 
 
 def draw_areas(results: Table, folds: Table, reference: str) -> Figure:
@@ -29,7 +33,7 @@ def draw_areas(results: Table, folds: Table, reference: str) -> Figure:
         dots = _by_seed(folds, str(row["condition"]))
         axes.plot(dots, [place + 0.2] * len(dots), ".", color=GREY, ms=5)
     _name_rows(axes, [str(row["label"]) for row in rows])
-    axes.set_xlabel("AUC, 95 % interval of resampled patients; dots: seeds")
+    axes.set_xlabel("AUC with 95 % interval; dots: seeds")
     return figure
 
 
@@ -84,6 +88,9 @@ def draw_along(study: Study, lines: dict[str, list[tuple[float, dict[str, Any]]]
             alpha=0.12,
             lw=0,
         )
+    places = sorted({at for rows in lines.values() for at, _ in rows})
+    if len(places) <= _MOST_TICKS:
+        axes.set_xticks(places, [f"{place:g}" for place in places])
     axes.set_xlabel(study.x_label)
     axes.set_ylabel("AUC")
     if len(lines) > 1:

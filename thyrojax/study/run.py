@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from thyrojax.analysis.predictions import Predictions, write_predictions
+from thyrojax.config import Config
 from thyrojax.data import splits
 from thyrojax.data.dataset import Dataset, open_dataset
 from thyrojax.errors import ConfigError
@@ -84,6 +85,8 @@ def is_finished(unit: Unit, workdir: Path) -> bool:
     if not path.is_file():
         return False
     told = read_unit(unit, workdir)
+    # What the configuration has gained since was as it is by default.
+    told["config"] = {**dataclasses.asdict(Config()), **told.get("config", {})}
     now = _identity(unit)
     for name, value in now.items():
         if told.get(name) != value:
