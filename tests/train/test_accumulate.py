@@ -23,6 +23,8 @@ from thyrojax.train.schedule import make_optimizer
 from thyrojax.train.state import TrainState, create_state, random_variables
 from thyrojax.train.step import make_score_step, make_train_step
 
+pytestmark = pytest.mark.usefixtures("half_network")
+
 WEIGHTS = np.array([0.75, 1.5], np.float32)
 
 

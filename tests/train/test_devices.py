@@ -16,6 +16,8 @@ from thyrojax.train import checkpoint, comparison, loop
 from thyrojax.train.mapping import Mapping, make_mapping
 from thyrojax.trained_run import restore_run
 
+pytestmark = pytest.mark.usefixtures("half_network")
+
 
 @pytest.mark.slow
 def test_another_number_of_devices_goes_on_with_the_same_batches(

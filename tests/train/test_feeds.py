@@ -19,6 +19,8 @@ from thyrojax.errors import ConfigError, DataError
 from thyrojax.evaluate import evaluate, open_trained, predict
 from thyrojax.train.loop import train
 
+pytestmark = pytest.mark.usefixtures("half_network")
+
 
 def lines_of(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -35,10 +37,11 @@ def assert_close(run: Path, other: Path) -> None:
     one, two = (lines_of(folder) for folder in (run, other))
     assert [line["step"] for line in one] == [line["step"] for line in two]
     for mine, theirs in zip(one, two, strict=True):
-        for name in set(mine) & {"loss", "gradient_norm", "val_loss"}:
-            assert mine[name] == pytest.approx(theirs[name], rel=1e-5), (mine["step"], name)
+        for name, most in (("loss", 1e-5), ("val_loss", 1e-5), ("gradient_norm", 1e-4)):
+            if name in mine:
+                assert mine[name] == pytest.approx(theirs[name], rel=most), (mine["step"], name)
     ours, others = (open_trained(folder, "latest").variables for folder in (run, other))
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), ours, others)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=5e-6), ours, others)
 
 
 @pytest.fixture(scope="module")

@@ -36,6 +36,8 @@ from thyrojax.train.schedule import make_optimizer
 from thyrojax.train.state import TrainState, create_state, random_variables, stack_members
 from thyrojax.train.step import make_score_step, make_train_step
 
+pytestmark = pytest.mark.usefixtures("half_network")
+
 SEEDS = (3, 4)
 
 

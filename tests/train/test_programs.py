@@ -22,6 +22,8 @@ from thyrojax.train.start import abstract_state
 from thyrojax.train.state import create_state, evaluation_variables, random_variables
 from thyrojax.train.step import make_score_step, make_train_step
 
+pytestmark = pytest.mark.usefixtures("half_network")
+
 ONES = np.ones(2, np.float32)
 
 

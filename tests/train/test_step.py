@@ -21,6 +21,8 @@ from thyrojax.train.schedule import label_parts, make_optimizer, make_schedule
 from thyrojax.train.state import TrainState, abstract_variables, create_state, random_variables
 from thyrojax.train.step import make_score_step, make_train_step
 
+pytestmark = pytest.mark.usefixtures("half_network")
+
 ONES = np.ones(2, np.float32)
 
 
