@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import jax
 import numpy as np
 import pytest
@@ -15,8 +13,8 @@ import pytest
 from thyrojax.config import Config, from_json
 from thyrojax.data import splits, stream
 from thyrojax.data.dataset import open_dataset
-from thyrojax.errors import ConfigError, DataError, RunError
-from thyrojax.evaluate import evaluate, open_trained, predict
+from thyrojax.errors import ConfigError, RunError
+from thyrojax.evaluate import evaluate, open_trained
 from thyrojax.train import checkpoint
 from thyrojax.train.logs import RunLog, keep_lines_up_to
 from thyrojax.train.loop import train
@@ -204,25 +202,3 @@ def test_a_bad_record_is_named_once_whatever_the_resumes(tmp_path: Path) -> None
 def test_seeds_that_no_generator_takes_are_refused(seed: int) -> None:
     with pytest.raises(ConfigError, match=rf"seed: found {seed}, expected a whole number from 0"):
         Config(seed=seed)
-
-
-@pytest.mark.slow
-def test_a_run_with_margins_in_millimetres_is_evaluated_so(
-    small_run: Path, phantom_set: Path, tmp_path: Path
-) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(small_run, run)
-    written = json.loads((run / "config.json").read_text())
-    written |= {"margin_unit": "mm", "margin_max": 8, "margin_eval": 4}
-    (run / "config.json").write_text(json.dumps(written))
-    evaluate(run, phantom_set, "test")
-    dataset = open_dataset(phantom_set)
-    record, frame = dataset.records[0], tmp_path / "frame.png"
-    box = tuple(map(float, record.box))
-    cv2.imwrite(str(frame), dataset.frame(0))
-    with pytest.raises(DataError, match="--pixel-spacing: found None"):
-        predict(run, frame, box)
-    found = predict(run, frame, box, "best", record.pixel_spacing_mm)
-    assert record.pixel_spacing_mm
-    assert found["margin"] == round(4 / record.pixel_spacing_mm)
-    assert found["window"][2] == record.box.width + 2 * found["margin"]
