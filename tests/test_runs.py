@@ -19,7 +19,7 @@ from thyrojax.train import checkpoint
 from thyrojax.train.digests import leaf_digests, state_digest
 from thyrojax.train.occupation import LOCK_FILE, occupied
 from thyrojax.train.schedule import make_optimizer
-from thyrojax.train.start import abstract_state
+from thyrojax.train.state import abstract_state
 
 
 def make_run(folder: Path, config: Config, steps: list[int]) -> Path:

@@ -66,9 +66,7 @@ class Config:
     near_duplicates: float = LISTED_FROM  # frames at least this alike are of one patient; 0 = never
     folds: int = 0  # k > 1: test = fold number `fold`, validation from the other folds
     fold: int = 0
-    inner_folds: int = (
-        0  # k > 1: validation = inner fold number `inner_fold` of all that is no test
-    )
+    inner_folds: int = 0  # k > 1: validation = number `inner_fold` of k parts of what is no test
     inner_fold: int = 0
 
     # Model.

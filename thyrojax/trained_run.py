@@ -21,8 +21,7 @@ from thyrojax.train import checkpoint
 from thyrojax.train.mapping import Mapping, make_mapping
 from thyrojax.train.programs import score_step_of
 from thyrojax.train.schedule import make_optimizer
-from thyrojax.train.start import abstract_state
-from thyrojax.train.state import evaluation_variables
+from thyrojax.train.state import abstract_state, evaluation_variables
 
 Which = Literal["best", "latest"]
 _PARTS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}

@@ -41,18 +41,14 @@ def measured(case: dict[str, Any], fields: str, steps: int) -> dict[str, Any]:
 
     from thyrojax.train.members import train_members
     from thyrojax.train.schedule import make_optimizer
-    from thyrojax.train.state import abstract_variables, create_state
+    from thyrojax.train.state import abstract_state
     from thyrojax.train.step import make_train_step
 
     config = configured(fields, case)
     optimizer = make_optimizer(config, 10_000)
-    members = () if config.members == 1 else (config.members,)
-    variables = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct((*members, *x.shape), x.dtype), abstract_variables(config)
-    )
-    state = jax.eval_shape(lambda found: create_state(found, optimizer, config), variables)
+    state = abstract_state(config, optimizer)
     rng = np.random.default_rng(0)
-    rows = (config.batch_size, *members)
+    rows = (config.batch_size,) if config.members == 1 else (config.batch_size, config.members)
     shape = (*rows, config.input_size, config.input_size, 1)
     batch: dict[str, Any] = {
         "image": rng.integers(0, 256, shape, np.uint8),

@@ -71,8 +71,7 @@ def measure(preset: str) -> Step:
     from thyrojax.presets import load_preset
     from thyrojax.train.mapping import map_over_devices
     from thyrojax.train.schedule import make_optimizer
-    from thyrojax.train.start import abstract_state
-    from thyrojax.train.state import example_images, make_model
+    from thyrojax.train.state import abstract_state, example_images, make_model
     from thyrojax.train.step import make_train_step
 
     config = dataclasses.replace(load_preset(preset), batch_size=2 * DEVICES)

@@ -18,8 +18,12 @@ from thyrojax.train.mapping import make_mapping
 from thyrojax.train.members import score_members, train_members
 from thyrojax.train.programs import HOST_FIELDS, TRAINING_FIELDS, score_step_of, steps_of
 from thyrojax.train.schedule import make_optimizer
-from thyrojax.train.start import abstract_state
-from thyrojax.train.state import create_state, evaluation_variables, random_variables
+from thyrojax.train.state import (
+    abstract_state,
+    create_state,
+    evaluation_variables,
+    random_variables,
+)
 from thyrojax.train.step import make_score_step, make_train_step
 
 pytestmark = pytest.mark.usefixtures("half_network")

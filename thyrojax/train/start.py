@@ -9,7 +9,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import jax
 import optax
 import orbax.checkpoint as ocp
 
@@ -28,6 +27,7 @@ from thyrojax.train.provenance import versions
 from thyrojax.train.schedule import check_phases
 from thyrojax.train.state import (
     TrainState,
+    abstract_state,
     abstract_variables,
     create_state,
     member_seeds,
@@ -155,15 +155,6 @@ def starting_state(
     if processes.is_first():
         write_json(run / "weights.json", origin)
     return create_state(variables, optimizer, config), {}
-
-
-def abstract_state(config: Config, optimizer: optax.GradientTransformation) -> TrainState:
-    """Shapes of a configuration's state."""
-    members = () if config.members == 1 else (config.members,)
-    variables = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct((*members, *x.shape), x.dtype), abstract_variables(config)
-    )
-    return jax.eval_shape(lambda found: create_state(found, optimizer, config), variables)
 
 
 def starting_variables(config: Config, say: Say) -> tuple[PyTree, dict[str, Any]]:

@@ -70,6 +70,15 @@ def abstract_variables(config: Config) -> dict[str, PyTree]:
     return jax.eval_shape(model.init, jax.random.key(0), example_images(config))
 
 
+def abstract_state(config: Config, optimizer: optax.GradientTransformation) -> TrainState:
+    """Shapes of a configuration's state."""
+    members = () if config.members == 1 else (config.members,)
+    variables = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((*members, *x.shape), x.dtype), abstract_variables(config)
+    )
+    return jax.eval_shape(lambda found: create_state(found, optimizer, config), variables)
+
+
 def random_variables(config: Config) -> dict[str, PyTree]:
     """Random {"params", "batch_stats"} from the seed, or from each member's."""
     shapes = abstract_variables(config)
