@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 FIELDS = (
     *("study", "source", "method", "question", "finding"),
-    *("command", "hours", "runs", "input_size"),
+    *("command", "hours", "runs", "input_size", "machines"),
 )
 COPIED = ("about.json", "tables/*.csv", "tables/*.md", "figures/*.png")
 
@@ -102,7 +102,7 @@ def results_table(results: Path) -> str:
                 "Cost": (
                     f"{about['runs']} runs ({seeds} seed{'s' if seeds > 1 else ''}"
                     f"{f', {folds} folds' if folds else ''}) of {about['input_size']} px: "
-                    f"{60 * about['hours']:.0f} min"
+                    f"{60 * about['hours']:.0f} min on {about['machines']}"
                 ),
             }
         )

@@ -193,6 +193,7 @@ def _add(
         description=text,
         epilog=f"example: {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,  # `study --seed 3` is the field, not --seeds
         **options,
     )
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")

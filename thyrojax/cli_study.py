@@ -29,8 +29,10 @@ def _study(args: argparse.Namespace) -> None:
     from thyrojax.study import sets
     from thyrojax.study.finish import finish
     from thyrojax.study.frozen import probes
+    from thyrojax.study.jobs import run_jobs
     from thyrojax.study.plan import chosen_arms, load_study, reference_of, units_of
     from thyrojax.study.run import is_finished, run_units
+    from thyrojax.train.stopping import STOPPED_STATUS
 
     say = (lambda line: None) if args.quiet else (lambda line: print(line, file=sys.stderr))
     shard = _shard(args.shard)
@@ -53,12 +55,14 @@ def _study(args: argparse.Namespace) -> None:
         say(f"left out: {line}")
     units, reference = units_of(arms, base, seeds), reference_of(study, base)
     if args.dry_run:
-        _print_estimate(units, found, args.workdir)
+        _print_estimate(units, found, args.workdir, args.jobs)
         return
-    if not run_units(units, found, args.workdir, shard, say):
-        from thyrojax.train.stopping import STOPPED_STATUS
-
-        sys.exit(STOPPED_STATUS)
+    if args.jobs == 1:
+        status = 0 if run_units(units, found, args.workdir, shard, say) else STOPPED_STATUS
+    else:
+        status = run_jobs(units, found, args.workdir, shard, args.jobs, args.quiet)
+    if status:
+        sys.exit(status)
     missing = [unit for unit in units if not is_finished(unit, args.workdir)]
     if missing:
         print(f"{args.workdir}: {len(missing)} of {len(units)} runs are still to be done elsewhere")
@@ -67,7 +71,7 @@ def _study(args: argparse.Namespace) -> None:
     print(finish(study, arms, units, reference, found, args.workdir, command, left_out))
 
 
-def _print_estimate(units: Any, sets: Any, workdir: Path) -> None:
+def _print_estimate(units: Any, sets: Any, workdir: Path, jobs: int) -> None:
     from thyrojax.study.estimate import estimate_units
 
     estimates, source = estimate_units(units, sets, workdir)
@@ -75,7 +79,7 @@ def _print_estimate(units: Any, sets: Any, workdir: Path) -> None:
         state = "finished" if one.finished else f"{one.seconds / 60.0:6.1f} min"
         print(f"{one.unit.folder!s:<44} {state:>10}  {one.memory / 1e9:5.1f} GB")
     left = [one for one in estimates if not one.finished]
-    minutes = sum(one.seconds for one in left) / 60.0
+    minutes = sum(one.seconds for one in left) / 60.0 / jobs
     print(f"{len(left)} of {len(estimates)} runs left: {minutes:.0f} minutes ({source})")
 
 
@@ -114,4 +118,7 @@ def add_study(commands: Any, add: Callable[..., argparse.ArgumentParser]) -> Non
     parser.add_argument("--only", nargs="+", default=(), metavar="ARM", help="of these arms")
     parser.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N - 1 for each arm")
     parser.add_argument("--shard", default="1/1", metavar="I/N", help="every N-th run from I on")
+    parser.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="runs at once, each on its own cores"
+    )
     parser.add_argument("--dry-run", action="store_true", help="list runs, time and memory")

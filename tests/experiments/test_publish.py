@@ -18,6 +18,7 @@ ABOUT = {
     "finding": "margin 50 px: AUC 0.600 (0.500 to 0.700).",
     "command": "thyrojax study experiments/margin.py --data data/ddti --workdir studies/margin",
     "hours": 0.5,
+    "machines": "2 x AMD EPYC",
     "runs": 15,
     "input_size": 96,
     "seeds": 3,
@@ -51,7 +52,7 @@ def test_a_study_has_its_row_and_its_files(here: Path, tmp_path: Path) -> None:
     text = (here / "README.md").read_text()
     (row,) = [line for line in text.splitlines() if "0.600" in line]
     assert "results/margin/ddti/tables/results.md" in row
-    assert "15 runs (3 seeds, 5 folds) of 96 px: 30 min" in row
+    assert "15 runs (3 seeds, 5 folds) of 96 px: 30 min on 2 x AMD EPYC" in row
     assert text.startswith("# Results\n")
     assert text.endswith("\n\nThe end.\n")
     place = here / "results" / "margin" / "ddti"

@@ -174,7 +174,8 @@ def test_a_probe_trains_nothing_and_leaves_out_what_is_training_alone(
 def test_dry_run_lists_units_and_trains_nothing(
     tiny: Path, phantom_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(command(tiny, phantom_set, tmp_path, "--dry-run", "--folds", "3")) == 0
+    fields = ("--folds", "3", "--seed", "1")  # the split's; the study has seeds of its own
+    assert main(command(tiny, phantom_set, tmp_path, "--dry-run", *fields)) == 0
     told = capsys.readouterr().out
     assert "square/seed1-fold2" in told
     assert "12 of 12 runs left" in told
@@ -211,6 +212,8 @@ def test_every_study_of_the_project_can_be_planned(phantom_set: Path) -> None:
         (("", ""), ("--only", "round"), "--only: found 'round', expected one of square"),
         (("", ""), ("--only", "mm"), "found no arm that can be run"),
         (("", ""), ("--shard", "3/2"), "--shard: found '3/2'"),
+        (("", ""), ("--jobs", "0"), "--jobs: found 0, expected 1 to "),
+        (("", ""), ("--jobs", "4096"), "--jobs: found 4096, expected 1 to "),
         (("", ""), ("--seeds", "0"), "--seeds: found 0"),
         (("", ""), ("--colour", "red"), "options: "),
     ],

@@ -80,9 +80,16 @@ def _about(
         "seeds": len({unit.config.seed for unit in units}),
         "runs": len(units),
         "hours": sum(one["seconds"] for one in told) / 3600.0,
+        "machines": " or ".join(sorted({_machine(one["versions"]) for one in told})),
         "peak_memory_gb": max(one["peak_memory_bytes"] for one in told) / 1e9,
         "fingerprint": info["fingerprint"],
         "versions": {
             name: value for name, value in told[0]["versions"].items() if name != "command"
         },
     }
+
+
+def _machine(versions: Mapping[str, Any]) -> str:
+    """What one unit ran on: its cores, and its accelerators where it had any."""
+    devices, processor = str(versions["devices"]), str(versions["processor"])
+    return processor if devices.endswith(" cpu") else f"{devices}, {processor}"

@@ -65,11 +65,10 @@ def run_units(
       ThyrojaxError: as `train` and scoring.
     """
     first, of = shard
-    for number, unit in enumerate(units[first - 1 :: of]):
-        place = f"{number + 1} of {len(units[first - 1 :: of])}: {unit.folder}"
+    for number, unit in list(enumerate(units, 1))[first - 1 :: of]:
         if is_finished(unit, workdir):
             continue
-        say(place)
+        say(f"{number} of {len(units)}: {unit.folder}")
         if not run_unit(unit, sets[unit.arm.data], workdir, say):
             return False
     return True
