@@ -46,7 +46,31 @@ def draw_differences(results: Table, reference: str) -> Figure:
     for place, row in enumerate(rows):
         _interval(axes, row, "difference", place, BLUE)
     _name_rows(axes, [str(row["label"]) for row in rows])
-    axes.set_xlabel(textwrap.fill(f"AUC less that of “{reference}”, 95 % interval", 48))
+    axes.set_xlabel(_less(reference))
+    return figure
+
+
+def draw_subgroups(table: Table, reference: str) -> Figure:
+    """A row for each condition that is compared, in it a mark for each category of the nodules."""
+    rows = [row for row in table.records() if row["difference"] is not None]
+    labels = list(dict.fromkeys(str(row["label"]) for row in rows))
+    categories = list(dict.fromkeys(str(row["category"]) for row in rows))
+    figure = new_figure(_WIDTH, 1.1 + 0.3 * len(labels) * len(categories))
+    axes = figure.subplots()
+    axes.axvline(0.0, color=BLACK, lw=0.8)
+    for number, category in enumerate(categories):
+        colour, marker, _ = _LINES[number % len(_LINES)]
+        lower = 0.6 * ((number + 0.5) / len(categories) - 0.5)
+        its = [row for row in rows if row["category"] == category]
+        for row in its:
+            _interval(
+                axes, row, "difference", labels.index(str(row["label"])) + lower, colour, marker
+            )
+        name = f"{category}: {its[0]['n']}, {its[0]['n_positive']} of them positive"
+        axes.plot([], [], marker, color=colour, ms=6, label=name)
+    _name_rows(axes, labels)
+    axes.set_xlabel(_less(reference))
+    axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure
 
 
@@ -107,14 +131,21 @@ def _by_seed(folds: Table, condition: str) -> list[float]:
     return [sum(values) / len(values) for values in found.values()]
 
 
-def _interval(axes: Any, row: dict[str, Any], name: str, place: int, colour: str) -> None:
+def _less(reference: str) -> str:
+    return textwrap.fill(f"AUC less that of “{reference}”, 95 % interval", 48)
+
+
+def _interval(
+    axes: Any, row: dict[str, Any], name: str, place: float, colour: str, marker: str = "o"
+) -> None:
     if row[f"{name}_low"] is not None:
         axes.plot([row[f"{name}_low"], row[f"{name}_high"]], [place, place], color=colour, lw=2)
-    axes.plot(row[name], place, "o", color=colour, ms=6)
+    axes.plot(row[name], place, marker, color=colour, ms=6)
 
 
 def _name_rows(axes: Any, labels: Sequence[str]) -> None:
     axes.set_yticks(range(len(labels)), [textwrap.fill(label, 34) for label in labels])
     axes.set_ylim(len(labels) - 0.4, -0.6)
+    axes.locator_params(axis="x", nbins=6)
     axes.grid(axis="x", color="#dddddd", lw=0.7)
     axes.set_axisbelow(True)

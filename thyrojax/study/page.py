@@ -15,7 +15,13 @@ from thyrojax.report import markup
 from thyrojax.report.figures import Rendered, render
 from thyrojax.report.study_page import write_tables
 from thyrojax.report.study_tables import print_any
-from thyrojax.study.figures import draw_along, draw_areas, draw_differences, lines_along
+from thyrojax.study.figures import (
+    draw_along,
+    draw_areas,
+    draw_differences,
+    draw_subgroups,
+    lines_along,
+)
 from thyrojax.study.plan import Study
 from thyrojax.study.results import folds_table, results_table, subgroup_table
 from thyrojax.study.scores import Outcome
@@ -137,6 +143,8 @@ def _draw(finished: Finished) -> dict[str, Rendered]:
     if any(row["difference"] is not None for row in results.records()):
         label = next(o.label for o in finished.outcomes if o.name == finished.reference)
         drawn["differences"] = render(draw_differences, results, label)
+        for table in finished.tables[1:-1]:
+            drawn[table.name] = render(draw_subgroups, table, label)
     lines = lines_along(results, finished.outcomes)
     if lines:
         drawn["along"] = render(draw_along, study, lines)
@@ -157,9 +165,13 @@ def _page(
     more: Sequence[tuple[str, str, str]],
 ) -> str:
     study = finished.study
+    captions = _CAPTIONS | {
+        table.name: f"Difference in AUC from the reference {table.name.replace('_', ' ')}."
+        for table in finished.tables
+    }
     figures = [
         markup.figure(drawn[name], caption, caption)
-        for name, caption in _CAPTIONS.items()
+        for name, caption in captions.items()
         if name in drawn
     ]
     parts = [
