@@ -3,9 +3,9 @@
     thyrojax data build busbra --from BUS-BRA --out data/busbra
     thyrojax study experiments/crop_shape.py --data data/busbra --workdir studies/busbra
 
-Data: 1,089 images of 620 patients with pathology (Gomez-Flores et al. 2023). It is the same job on
-another organ, with what no public thyroid set has: pathology, patients and masks. Cost and figures:
-experiments/README.md.
+Data: the 1,089 images of 620 patients that were at hand, with pathology, of the 1,875 images of
+1,064 patients of BUS-BRA (Gomez-Flores et al. 2023). It is the same job on another organ, with what
+no public thyroid set has: pathology, patients and masks. Cost and figures: experiments/README.md.
 
 Frames are small (median 286x383 px), so the margins are half the paper's.
 """

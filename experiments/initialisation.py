@@ -4,8 +4,9 @@
 
 Fine-tuned from ImageNet weights, the same from random weights, and an L2 logistic regression (C =
 1e-3, balanced, standardised) on the frozen pooled features; each with a quarter, half and all of
-the training patients. Then other sources of ImageNet weights, where they can be had (`thyrojax
-weights fetch TAG`).
+the training patients, at one number of epochs: fewer patients are fewer steps of training, too,
+which the frozen features are free of. Then other sources of ImageNet weights, where they can be had
+(`thyrojax weights fetch TAG`).
 """
 
 from collections.abc import Callable, Sequence

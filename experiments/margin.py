@@ -7,7 +7,8 @@ The paper draws the training margin from 0..100 px anew for each image and itera
 at 50 px. Against that: one fixed margin in training; margins in millimetres (where every frame has
 its pixel spacing); other fillings of what lies outside the frame; and, where the set was also
 built with --no-mask-overlay, frames whose burnt-in text and calipers were left in. Margins are
-shares of the preset's largest one, 100 px but for the small frames of BUS-BRA.
+shares of the preset's largest one, 100 px but for the small frames of BUS-BRA. Frames of the
+phantom are black along every edge, so that repeating the edge is what the preset does there.
 """
 
 from collections.abc import Sequence

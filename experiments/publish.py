@@ -3,8 +3,8 @@
     python -m experiments.publish studies/crop_shape [DIR ...]
 
 DIR is what `thyrojax study` was given as --workdir. Its tables, figures and about.json are copied
-to experiments/results/STUDY/SET in place of what was there, and the README's table is made anew
-from every about.json in experiments/results. Nobody types into it. Cost: seconds.
+to experiments/results/STUDY/SET-SIZEpx in place of what was there, and the README's table is made
+anew from every about.json in experiments/results. Nobody types into it. Cost: seconds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 from thyrojax.analysis.table import table_of
 from thyrojax.errors import RunError, ThyrojaxError, one_line
-from thyrojax.files import write_whole
+from thyrojax.files import new_folder, write_whole
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
@@ -27,7 +27,12 @@ FIELDS = (
     *("study", "source", "method", "question", "finding"),
     *("command", "hours", "runs", "input_size", "machines"),
 )
-COPIED = ("about.json", "tables/*.csv", "tables/*.md", "figures/*.png")
+COPIED = (
+    *("about.json", "tables/*.csv", "tables/*.md", "figures/*.png"),
+    # guan2019 alone: what the paper prints, and its Figure 1
+    *("analysis/tables/*.md", "analysis/figures/*.png"),
+    *("figure1/by_size_group_cm.png", "figure1/by_ti_rads.png"),
+)
 
 
 def main(arguments: Sequence[str] | None = None, here: Path = HERE) -> int:
@@ -49,8 +54,9 @@ def main(arguments: Sequence[str] | None = None, here: Path = HERE) -> int:
 
 
 def _folder(about: dict[str, Any]) -> str:
-    """SET, or SET-probe."""
-    return f"{about['source']}{'-probe' if about['method'] == 'linear probe' else ''}"
+    """SET-SIZEpx, or SET-probe-SIZEpx."""
+    probe = "-probe" if about["method"] == "linear probe" else ""
+    return f"{about['source']}{probe}-{about['input_size']}px"
 
 
 def read_about(folder: Path, wanted: Sequence[str] = FIELDS) -> dict[str, Any]:
@@ -73,22 +79,19 @@ def read_about(folder: Path, wanted: Sequence[str] = FIELDS) -> dict[str, Any]:
 
 def publish(folder: Path, place: Path) -> Path:
     """Copies a study's tables, figures and about.json to `place`, whose content they replace."""
-    coming = place.with_name(f".{place.name}")
-    shutil.rmtree(coming, ignore_errors=True)
-    for pattern in COPIED:
-        for path in sorted(folder.glob(pattern)):
-            to = coming / path.relative_to(folder)
-            to.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, to)
-    shutil.rmtree(place, ignore_errors=True)
-    coming.rename(place)
+    with new_folder(place) as coming:
+        for pattern in COPIED:
+            for path in sorted(folder.glob(pattern)):
+                to = coming / path.relative_to(folder)
+                to.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, to)
     return place
 
 
 def results_table(results: Path) -> str:
     """All published studies as a Markdown table: study, set, finding, command, cost."""
     records = []
-    for path in sorted(results.glob("*/*/about.json")):
+    for path in sorted(results.glob("*/[!.]*/about.json")):
         about = read_about(path.parent)
         place = path.parent.relative_to(results.parent).as_posix()
         seeds, folds = about.get("seeds", 1), about.get("folds", 0)

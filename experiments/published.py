@@ -143,7 +143,9 @@ def _reasons(source: str, standard: str, split: str, row: Row, field: Sequence[R
     elif row["n"] == row["n_patients"]:
         patient += " as far as ids tell: every nodule has its own"
     return [
-        f"data: as {', '.join(theirs)}" if same else "data: no published row has this set",
+        f"data: of the same set: {', '.join(theirs)}"
+        if same
+        else "data: no published row has this set",
         f"labels: {standard}" + (f", theirs {', '.join(standards)}" if same else ""),
         patient,
     ]

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -26,6 +24,7 @@ from thyrojax.cli_study import add_study
 from thyrojax.cli_weights import add_weights
 from thyrojax.errors import ThyrojaxError
 from thyrojax.presets import fields_help, load_preset, override
+from thyrojax.quiet import quieten_libraries
 
 
 class Parser(argparse.ArgumentParser):
@@ -42,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         args.parser.error(f"unknown arguments: {' '.join(rest)}")
     args.rest = rest
     args.arguments = sys.argv[1:] if arguments is None else list(arguments)
-    _quieten_libraries()
+    quieten_libraries()
     try:
         args.run_command(args)
     except ThyrojaxError as error:
@@ -55,17 +54,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output has gone; nothing more can be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
-
-
-def _quieten_libraries() -> None:
-    """Libraries' own chatter off, unless the environment asks for it."""
-    # Pillow and others warn on damaged files; our own line says what matters.
-    warnings.simplefilter("ignore")
-    logging.getLogger("absl").setLevel(logging.ERROR)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "thyrojax" / "xla"
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
 
 
 def _say(quiet: bool) -> Any:

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,15 @@ def _study(args: argparse.Namespace) -> None:
     from thyrojax.study import sets
     from thyrojax.study.finish import finish
     from thyrojax.study.frozen import probes
-    from thyrojax.study.jobs import run_jobs
+    from thyrojax.study.jobs import run_jobs, usable_cores
     from thyrojax.study.plan import chosen_arms, load_study, reference_of, units_of
     from thyrojax.study.run import is_finished, run_units
     from thyrojax.train.stopping import STOPPED_STATUS
 
     say = (lambda line: None) if args.quiet else (lambda line: print(line, file=sys.stderr))
-    shard = _shard(args.shard)
+    shard, cores = _shard(args.shard), len(usable_cores())
+    if not 1 <= args.jobs <= cores:
+        raise ConfigError(f"--jobs: found {args.jobs}, expected 1 to {cores}, a core for each")
     study = load_study(args.study)
     found = sets.open_sets(args.data, args.workdir, args.small)
     base = sets.base_config(study, found[""], args.small)
@@ -53,25 +55,26 @@ def _study(args: argparse.Namespace) -> None:
         left_out += alike
     for line in left_out:
         say(f"left out: {line}")
-    units, reference = units_of(arms, base, seeds), reference_of(study, base)
+    units, reference = units_of(arms, base, seeds, opened), reference_of(study, base)
     if args.dry_run:
-        _print_estimate(units, found, args.workdir, args.jobs)
+        _print_estimate(units, found, args.workdir)
         return
-    if args.jobs == 1:
-        status = 0 if run_units(units, found, args.workdir, shard, say) else STOPPED_STATUS
-    else:
-        status = run_jobs(units, found, args.workdir, shard, args.jobs, args.quiet)
-    if status:
-        sys.exit(status)
+    done = (
+        run_units(units, found, args.workdir, shard, say)
+        if args.jobs == 1
+        else run_jobs(units, found, args.workdir, shard, args.jobs, args.quiet)
+    )
+    if not done:
+        sys.exit(STOPPED_STATUS)
     missing = [unit for unit in units if not is_finished(unit, args.workdir)]
     if missing:
         print(f"{args.workdir}: {len(missing)} of {len(units)} runs are still to be done elsewhere")
         return
-    command = shlex.join(["thyrojax", *args.arguments])
+    command = shlex.join(["thyrojax", *_lasting(args.arguments)])
     print(finish(study, arms, units, reference, found, args.workdir, command, left_out))
 
 
-def _print_estimate(units: Any, sets: Any, workdir: Path, jobs: int) -> None:
+def _print_estimate(units: Any, sets: Any, workdir: Path) -> None:
     from thyrojax.study.estimate import estimate_units
 
     estimates, source = estimate_units(units, sets, workdir)
@@ -79,8 +82,19 @@ def _print_estimate(units: Any, sets: Any, workdir: Path, jobs: int) -> None:
         state = "finished" if one.finished else f"{one.seconds / 60.0:6.1f} min"
         print(f"{one.unit.folder!s:<44} {state:>10}  {one.memory / 1e9:5.1f} GB")
     left = [one for one in estimates if not one.finished]
-    minutes = sum(one.seconds for one in left) / 60.0 / jobs
-    print(f"{len(left)} of {len(estimates)} runs left: {minutes:.0f} minutes ({source})")
+    minutes = sum(one.seconds for one in left) / 60.0
+    print(f"{len(left)} of {len(estimates)} runs left: {minutes:.0f} minutes in turn ({source})")
+
+
+def _lasting(arguments: Sequence[str]) -> list[str]:
+    """Without what is of one start alone: its part, how many runs at once, what it says."""
+    kept, rest = [], iter(arguments)
+    for one in rest:
+        if one in ("--shard", "--jobs"):
+            next(rest)
+        elif one != "--quiet" and not one.startswith(("--shard=", "--jobs=")):
+            kept.append(one)
+    return kept
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -34,7 +34,10 @@ def sections(finished: Finished) -> list[tuple[str, str, str]]:
     """Writes WORKDIR/analysis, input_sizes, figure1 and the run's report; the page's further parts.
 
     Figure 1 is of the parts of the first network's split; Figures 2 to 4 stand in its report.
+    Without the arm `main` there is nothing of the paper's to write.
     """
+    if finished.reference not in {outcome.name for outcome in finished.outcomes}:
+        return []
     data, workdir = open_dataset(finished.data), finished.workdir
     label_names = (str(data.info["label_names"][0]), str(data.info["label_names"][1]))
     provenance = {"command": finished.about["command"], "versions": finished.about["versions"]}

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 
-from experiments.guan2019.beside import _odds_ratio
+from experiments.guan2019.beside import _odds_ratio, sections
+from thyrojax.study.page import Finished
+from thyrojax.study.plan import load_study
 
 
 @pytest.mark.parametrize(
@@ -22,3 +25,10 @@ def test_an_odds_ratio_without_limits_has_dashes(
     found: tuple[float | None, float | None, float | None], shown: str
 ) -> None:
     assert _odds_ratio(*found) == shown
+
+
+def test_without_the_papers_own_network_nothing_is_written(tmp_path: Path) -> None:
+    study = load_study(Path(__file__).parents[2] / "experiments" / "guan2019")
+    finished = Finished(study, "main-m50", (), (), {}, tmp_path, tmp_path)
+    assert sections(finished) == []
+    assert not any(tmp_path.iterdir())

@@ -51,11 +51,11 @@ def test_a_study_has_its_row_and_its_files(here: Path, tmp_path: Path) -> None:
     assert main([str(finished(tmp_path / "one"))], here) == 0
     text = (here / "README.md").read_text()
     (row,) = [line for line in text.splitlines() if "0.600" in line]
-    assert "results/margin/ddti/tables/results.md" in row
+    assert "results/margin/ddti-96px/tables/results.md" in row
     assert "15 runs (3 seeds, 5 folds) of 96 px: 30 min on 2 x AMD EPYC" in row
     assert text.startswith("# Results\n")
     assert text.endswith("\n\nThe end.\n")
-    place = here / "results" / "margin" / "ddti"
+    place = here / "results" / "margin" / "ddti-96px"
     assert (place / "tables" / "results.csv").read_text() == "tables/results.csv"
     assert not (place / "runs").exists()
 
@@ -72,7 +72,7 @@ def test_a_second_time_it_is_replaced_and_others_stay(here: Path, tmp_path: Path
     assert "another one" in text
     assert "a newer one" in text
     assert "0.600" not in text
-    assert not (here / "results" / "margin" / "ddti" / "figures").exists()
+    assert not (here / "results" / "margin" / "ddti-96px" / "figures").exists()
     assert main([], here) == 0
     assert (here / "README.md").read_text() == text
 

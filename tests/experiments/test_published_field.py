@@ -104,7 +104,7 @@ def test_the_command_prints_the_field_and_ours_beneath(
     ours = [line for line in both.splitlines() if line.startswith("| leakage: ")]
     assert len(ours) == 2
     assert "TI-RADS grade, no pathology" in ours[0]
-    assert "data: as Chi 2017" in ours[0]
+    assert "data: of the same set: Chi 2017" in ours[0]
     assert "| 0.599 | 0.500 | - | - |" in ours[0]
 
 

@@ -107,6 +107,15 @@ def test_the_table_has_every_condition_and_holds_the_reference_apart() -> None:
     assert "one of 2 differences" in answer
 
 
+def test_a_reference_no_better_than_chance_is_the_finding() -> None:
+    guesses, others = outcome("base", 0.0), outcome("same", 0.05)
+    words = finding("base", [results_table([guesses, others], "base")])
+    assert "no better than chance: these data cannot answer" in words
+    assert "of 1 difference none has P < 0.05" in words
+    words = finding("base", [results_table([guesses, outcome("strong", 3.0)], "base")])
+    assert "the strong differs by +0." in words
+
+
 def test_conditions_of_other_nodules_are_not_compared() -> None:
     table = results_table([outcome("base", 1.5), outcome("elsewhere", 1.5, ids="m")], "base")
     elsewhere = table.records()[1]
@@ -134,9 +143,12 @@ def test_a_subgroup_that_a_condition_fails_in_shows_in_the_interaction() -> None
     assert float(taller["p_interaction"] or 1.0) < 1e-3
     assert wider["interaction"] is None
     words = finding("base", [results_table([base, fails], "base"), table])
-    assert (
-        f"; for shape taller more than for the others by {taller['interaction']:+.3f} (-0." in words
-    )
+    told = words.partition("; by shape taller (")[2]
+    assert told.startswith(f"{taller['n']} nodules, {taller['n_positive']} positive) ")
+    assert f"{taller['difference']:+.3f} (-0." in told
+    assert f", wider ({wider['n']} nodules, {wider['n_positive']} positive) " in told
+    assert f"{wider['difference']:+.3f} (" in told
+    assert told.endswith("P of interaction <0.001.")
     assert subgroup_table([base, fails], "base", "echogenicity") is None
     assert subgroup_table([base, fails], "base", "split") is None
 

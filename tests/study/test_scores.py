@@ -31,7 +31,7 @@ def write(path: Path, labels: dict[str, int], scores: list[float], split: str) -
 
 
 def units(workdir: Path, validation: list[dict[str, int]]) -> list[Unit]:
-    made = [Unit(arm, replace(Config(), seed=0)) for arm in ARMS]
+    made = [Unit(arm, replace(Config(), seed=0), "") for arm in ARMS]
     for place, unit in enumerate(made):
         (scoring,) = unit.arm.scorings
         scores = [0.1 + 0.1 * place, 0.9, 0.5, 0.4 + 0.2 * place]

@@ -106,10 +106,13 @@ def test_the_page_tells_what_was_done_and_left_out(done: Path) -> None:
     assert "; whole frame differs by " in about["finding"]
     assert about["runs"] == 4
     assert about["command"].startswith("thyrojax study ")
+    assert about["resumed"] == 0
     assert "in mm: found no spacing" in about["left_out"]
     assert "by echo: found fewer than two categories" in about["left_out"]
     assert "of another set: found no --data other=DIR" in about["left_out"]
     assert {"jax", "git_commit", "machine"} <= about["versions"].keys()
+    assert "--quiet" not in about["command"]
+    assert about["machines"] == about["versions"]["processor"]
     assert about["hours"] > 0.0
     for name in ("areas", "differences", "along"):
         assert (done / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
@@ -136,6 +139,57 @@ def test_two_shards_and_what_was_lost_give_the_same_tables(
     assert main(command(tiny, phantom_set, tmp_path, "--shard", "1/2")) == 0
     for path in sorted((done / "tables").iterdir()):
         assert (tmp_path / "tables" / path.name).read_text() == path.read_text()
+    assert "--shard" not in json.loads((tmp_path / "about.json").read_text())["command"]
+
+
+@pytest.mark.slow
+def test_runs_of_other_machines_and_commits_are_counted_and_old_files_go(
+    done: Path, tiny: Path, phantom_set: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(done, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "runs" / "frame" / "seed1" / "unit.json"
+    unit = json.loads(path.read_text())
+    unit["versions"] |= {"processor": "96 x Other", "git_commit": "f" * 40}
+    unit["resumed"] = True
+    path.write_text(json.dumps(unit))
+    for name in ("tables/by_colour.csv", "predictions/gone.csv", "figures/gone.png"):
+        (tmp_path / name).write_text("of an earlier study")
+    assert main(command(tiny, phantom_set, tmp_path)) == 0
+    about = json.loads((tmp_path / "about.json").read_text())
+    assert "96 x Other" in about["machines"]
+    assert f"{'f' * 40} (1 runs)" in about["versions"]["git_commit"]
+    assert about["resumed"] == 1
+    found = {path.relative_to(tmp_path) for path in tmp_path.glob("[tpf]*/*")}
+    assert found == {path.relative_to(done) for path in done.glob("[tpf]*/*")}
+
+
+@pytest.mark.slow
+def test_runs_of_other_data_and_damaged_ones_are_refused(
+    done: Path, tiny: Path, phantom_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(done, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "runs" / "frame" / "seed1" / "unit.json"
+    unit = json.loads(path.read_text())
+    unit["data"]["fingerprint"] = "0" * 64
+    for content, told in (
+        (json.dumps(unit), f"fingerprint '{'0' * 64}' (now "),
+        (path.read_text()[:100], "without this file the unit is run again"),
+    ):
+        path.write_text(content)
+        assert main(command(tiny, phantom_set, tmp_path)) == 2
+        line = capsys.readouterr().err
+        assert str(path) in line
+        assert told in line
+        assert line.count("\n") == 1
+
+
+def test_a_phantom_of_the_other_size_is_not_taken(
+    tiny: Path, phantom_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(phantom_set, tmp_path / "data" / "phantom")
+    place = ["study", str(tiny), "--workdir", str(tmp_path), "--dry-run"]
+    assert main(place) == 2
+    assert "found 60 patients, expected 600 without --small" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -194,8 +248,9 @@ def test_every_study_of_the_project_can_be_planned(phantom_set: Path) -> None:
         study = load_study(place)
         for small in (False, True):
             base = base_config(study, phantom_set, small)
-            arms, _ = chosen_arms(study, base, (), {"": open_dataset(phantom_set)})
-            assert units_of(arms, base, range(2))
+            sets = {"": open_dataset(phantom_set)}
+            arms, _ = chosen_arms(study, base, (), sets)
+            assert units_of(arms, base, range(2), sets)
             names = {condition.name for condition in conditions_of(arms)}
             assert all(name in names for one in study.combined for name in one.conditions)
 
@@ -212,7 +267,7 @@ def test_every_study_of_the_project_can_be_planned(phantom_set: Path) -> None:
         (("", ""), ("--only", "round"), "--only: found 'round', expected one of square"),
         (("", ""), ("--only", "mm"), "found no arm that can be run"),
         (("", ""), ("--shard", "3/2"), "--shard: found '3/2'"),
-        (("", ""), ("--jobs", "0"), "--jobs: found 0, expected 1 to "),
+        (("", ""), ("--jobs", "0", "--dry-run"), "--jobs: found 0, expected 1 to "),
         (("", ""), ("--jobs", "4096"), "--jobs: found 4096, expected 1 to "),
         (("", ""), ("--seeds", "0"), "--seeds: found 0"),
         (("", ""), ("--colour", "red"), "options: "),

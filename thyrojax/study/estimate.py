@@ -47,6 +47,7 @@ def estimate_units(
         for unit, amount, done in zip(units, work, finished, strict=True)
         if done and unit.arm.method == "train"
         for told in [read_unit(unit, workdir)]
+        if not told["resumed"]  # whose time is that of the last start alone
     ]
     source = (
         f"times from {len(rates)} finished units of this study"

@@ -29,7 +29,7 @@ def draw_areas(results: Table, folds: Table, reference: str) -> Figure:
     axes = figure.subplots()
     for place, row in enumerate(rows):
         is_reference = row["condition"] == reference
-        _interval(axes, row, "auc", place, VERMILLION if is_reference else BLUE)
+        _interval(axes, row, "auc", float(place), VERMILLION if is_reference else BLUE)
         dots = _by_seed(folds, str(row["condition"]))
         axes.plot(dots, [place + 0.2] * len(dots), ".", color=GREY, ms=5)
     _name_rows(axes, [str(row["label"]) for row in rows])
@@ -44,7 +44,7 @@ def draw_differences(results: Table, reference: str) -> Figure:
     axes = figure.subplots()
     axes.axvline(0.0, color=BLACK, lw=0.8)
     for place, row in enumerate(rows):
-        _interval(axes, row, "difference", place, BLUE)
+        _interval(axes, row, "difference", float(place), BLUE)
     _name_rows(axes, [str(row["label"]) for row in rows])
     axes.set_xlabel(_less(reference))
     return figure

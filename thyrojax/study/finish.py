@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,10 +84,23 @@ def _about(
         "machines": " or ".join(sorted({_machine(one["versions"]) for one in told})),
         "peak_memory_gb": max(one["peak_memory_bytes"] for one in told) / 1e9,
         "fingerprint": info["fingerprint"],
-        "versions": {
-            name: value for name, value in told[0]["versions"].items() if name != "command"
-        },
+        "resumed": sum(bool(one["resumed"]) for one in told),
+        "versions": _versions([one["versions"] for one in told]),
     }
+
+
+def _versions(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the units tell; where they differ, each value with the number of units."""
+    found: dict[str, Any] = {}
+    for name in told[0]:
+        counts = Counter(str(one.get(name)) for one in told)
+        found[name] = (
+            told[0][name]
+            if len(counts) == 1
+            else ", ".join(f"{value} ({count} runs)" for value, count in counts.items())
+        )
+    found.pop("command", None)
+    return found
 
 
 def _machine(versions: Mapping[str, Any]) -> str:

@@ -15,11 +15,13 @@ import threading
 from collections.abc import Mapping, Sequence
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from types import FrameType
 
 from thyrojax.data.dataset import Dataset
-from thyrojax.errors import ConfigError, ThyrojaxError
+from thyrojax.errors import RunError, ThyrojaxError
+from thyrojax.quiet import quieten_libraries
 from thyrojax.study.plan import Unit
 from thyrojax.study.run import is_finished, run_units
 from thyrojax.train.stopping import STOPPED_STATUS
@@ -34,29 +36,30 @@ def run_jobs(
     shard: tuple[int, int],
     jobs: int,
     quiet: bool = False,
-) -> int:
+) -> bool:
     """Runs the unfinished units of a shard in so many processes, which share cores and memory.
 
     Each has an equal part of the cores that this process may use and of an accelerator's memory,
     and every `jobs`-th unit of the shard. A SIGTERM reaches all of them; where one fails, the
     others are asked to stop.
 
+    Args:
+      jobs: no more than there are cores.
+
     Returns:
-      The exit status of the first that failed or was stopped, else 0.
+      Whether all have run; False where SIGTERM stopped them, as of `run_units`.
 
     Raises:
-      ConfigError: fewer cores than jobs, or no job at all; as `run_units` of finished units.
+      ThyrojaxError: as `run_units`, that of the first process that failed.
+      RunError: a process died, for want of memory say.
     """
-    cores = usable_cores()
-    if not 1 <= jobs <= len(cores):
-        raise ConfigError(f"--jobs: found {jobs}, expected 1 to {len(cores)}, a core for each")
-    first, of = shard
+    cores, (first, of) = usable_cores(), shard
     todo = [unit for unit in units[first - 1 :: of] if not is_finished(unit, workdir)]
     if not todo:
-        return 0
+        return True
     plain = [_plain(unit) for unit in units]
     spawn = multiprocessing.get_context("spawn")
-    asked, running = threading.Event(), list[BaseProcess]()
+    asked, running, faults = threading.Event(), list[BaseProcess](), spawn.SimpleQueue()
 
     def stop(number: int = 0, frame: FrameType | None = None) -> None:
         asked.set()
@@ -67,13 +70,21 @@ def run_jobs(
     try:
         for job in range(jobs):
             part, its = (first + of * job, of * jobs), cores[job::jobs]
-            of_job = (plain, sets, workdir, part, its, 1.0 / jobs, quiet)
+            of_job = (plain, sets, workdir, part, its, 1.0 / jobs, quiet, faults)
             one: BaseProcess = spawn.Process(target=_job, args=of_job)
             one.start()
             running.append(one)
             if asked.is_set():
                 stop()
-        return _wait(running)
+        status = _wait(running)
+        if status and not faults.empty():
+            raise ThyrojaxError(faults.get())
+        if status not in (0, -signal.SIGTERM, STOPPED_STATUS):
+            raise RunError(
+                f"{workdir}: found one of {jobs} processes end with status {status}, expected it "
+                "to finish (out of memory? fewer --jobs need less); the same command goes on"
+            )
+        return status == 0
     finally:
         stop()
         for one in running:
@@ -95,7 +106,7 @@ def _wait(running: Sequence[BaseProcess]) -> int:
         for one in [one for one in left if one.exitcode is not None]:
             left.remove(one)
             if one.exitcode:
-                return STOPPED_STATUS if one.exitcode == -signal.SIGTERM else one.exitcode
+                return one.exitcode
     return 0
 
 
@@ -116,10 +127,12 @@ def _job(
     cores: Sequence[int],
     share: float,
     quiet: bool,
+    faults: SimpleQueue[str],
 ) -> None:
-    """What one process does; its exit status tells the rest."""
+    """What one process does; its exit status, or a fault, tells the rest."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
+    quieten_libraries()
     os.environ.setdefault(MEMORY, f"{0.9 * share:.3f}")
     threading.Thread(target=_stop_without_parent, daemon=True).start()
 
@@ -130,7 +143,7 @@ def _job(
     try:
         finished = run_units(units, sets, workdir, shard, say)
     except ThyrojaxError as error:
-        print(f"thyrojax: {error}", file=sys.stderr)
+        faults.put(str(error))
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

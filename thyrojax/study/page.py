@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from thyrojax.analysis.predictions import write_predictions
-from thyrojax.analysis.table import Table
+from thyrojax.analysis.table import Table, shown
 from thyrojax.files import write_json, write_whole
 from thyrojax.report import markup
 from thyrojax.report.figures import Rendered, render
@@ -63,6 +63,8 @@ def tabulate(study: Study, reference: str, outcomes: Sequence[Outcome]) -> tuple
 def publish(finished: Finished) -> Path:
     """Writes WORKDIR/tables, figures, predictions, about.json and study.html; the page last.
 
+    What an earlier call wrote there of conditions that are no more is removed.
+
     Returns:
       The path of the page.
     """
@@ -81,16 +83,26 @@ def publish(finished: Finished) -> Path:
         "finding": finding(finished.reference, finished.tables, study.answer),
     }
     write_json(finished.workdir / "about.json", about)
+    _remove_others(finished.workdir / "predictions", {o.name for o in finished.outcomes})
+    _remove_others(finished.workdir / "tables", {table.name for table in finished.tables})
+    _remove_others(finished.workdir / "figures", set(drawn))
     path = finished.workdir / "study.html"
     write_whole(path, _page(finished, drawn, about, more).encode())
     return path
+
+
+def _remove_others(folder: Path, stems: set[str]) -> None:
+    for path in folder.iterdir():
+        if path.stem not in stems:
+            path.unlink()
 
 
 def finding(reference: str, tables: Sequence[Table], answer: str = "") -> str:
     """The reference's AUC, and how the condition that answers the question differs from it.
 
     That is `answer`, or where there is none the one that differs most; where a subgroup has two
-    categories, by how much they differ in it.
+    categories, how it differs in each. A reference no better than chance, with nothing apart from
+    it, is the whole finding.
     """
     results, *others = tables
     rows = {str(row["condition"]): row for row in results.records()}
@@ -99,9 +111,15 @@ def finding(reference: str, tables: Sequence[Table], answer: str = "") -> str:
     told = f"{base['label']}: AUC {_interval(base, 'auc')}" if base else ""
     if not compared:
         return told + "."
+    apart = [row for row in compared if row["p_holm"] is not None and row["p_holm"] < 0.05]  # type: ignore[operator]
+    if base and not apart and base["auc_low"] is not None and base["auc_low"] <= 0.5:  # type: ignore[operator]
+        return (
+            f"{told}, no better than chance: these data cannot answer with this method (of "
+            f"{len(compared)} difference{'s' if len(compared) > 1 else ''} none has P < 0.05 after "
+            "Holm)."
+        )
     most = max(compared, key=lambda row: abs(float(row["difference"] or 0.0)))
     chosen = next((row for row in compared if row["condition"] == answer), most)
-    apart = [row for row in compared if row["p_holm"] is not None and row["p_holm"] < 0.05]  # type: ignore[operator]
     which = "largest" if chosen is most else "one"
     count = (
         "the only comparison"
@@ -110,24 +128,26 @@ def finding(reference: str, tables: Sequence[Table], answer: str = "") -> str:
     )
     told += f"; {chosen['label']} differs by {_interval(chosen, 'difference', '+')} ({count})"
     for table in others:
-        for row in _crossed(table, str(chosen["condition"])):
-            column = table.name.removeprefix("by_").replace("_", " ")
-            told += (
-                f"; for {column} {row['category']} more than for the others by "
-                f"{_interval(row, 'interaction', '+')}"
-            )
+        told += _by_category(table, str(chosen["condition"]))
     return told + "."
 
 
-def _crossed(table: Table, condition: str) -> list[Mapping[str, Any]]:
-    """A subgroup table's row that has a condition's interaction, if there is one."""
+def _by_category(table: Table, condition: str) -> str:
+    """How a condition differs in each of two categories; "" for a table of something else."""
     if "interaction" not in table.columns:
-        return []
-    return [
-        row
-        for row in table.records()
-        if row["condition"] == condition and row["interaction"] is not None
-    ]
+        return ""
+    rows = [row for row in table.records() if row["condition"] == condition]
+    crossed = [row for row in rows if row["interaction"] is not None]
+    if not crossed:
+        return ""
+    each = ", ".join(
+        f"{row['category']} ({row['n']} nodules, {row['n_positive']} positive) "
+        f"{_interval(row, 'difference', '+')}"
+        for row in rows
+    )
+    p = crossed[0]["p_interaction"]
+    told = "" if p is None else f", P of interaction {shown(p, 'p_interaction')}"
+    return f"; by {table.name.removeprefix('by_').replace('_', ' ')} {each}{told}"
 
 
 def _interval(row: Mapping[str, Any], name: str, sign: str = "") -> str:

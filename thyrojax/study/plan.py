@@ -168,6 +168,7 @@ class Unit:
 
     arm: Arm
     config: Config
+    fingerprint: str  # of the data
 
     @property
     def folder(self) -> Path:
@@ -208,7 +209,7 @@ def load_study(place: Path) -> Study:
 def chosen_arms(
     study: Study, base: Config, only: Sequence[str], sets: Mapping[str, Dataset]
 ) -> tuple[list[Arm], list[str]]:
-    """The study's arms, or those named in `only`; and a line for each that cannot be run.
+    """The study's arms, or those named in `only`; and a line for each that is not run.
 
     Args:
       sets: by the name that arms call them.
@@ -248,10 +249,10 @@ def chosen_arms(
             )
     chosen, left_out = [], []
     for arm in arms:
-        if only and arm.name not in only:
-            continue
         lacking = (
-            arm.lacks(sets[arm.data])
+            "not asked for"
+            if only and arm.name not in only
+            else arm.lacks(sets[arm.data])
             if arm.data in sets
             else f"found no --data {arm.data}=DIR, expected the set {arm.data}"
         )
@@ -274,7 +275,9 @@ def conditions_of(arms: Sequence[Arm]) -> list[Condition]:
     return [Condition(arm, scoring) for arm in arms for scoring in arm.scorings]
 
 
-def units_of(arms: Sequence[Arm], base: Config, seeds: Sequence[int]) -> list[Unit]:
+def units_of(
+    arms: Sequence[Arm], base: Config, seeds: Sequence[int], sets: Mapping[str, Dataset]
+) -> list[Unit]:
     """All units, seed by seed, so that a part of them is a smaller study.
 
     All seeds have the same parts of the data, drawn from the base's seed. A frozen network does not
@@ -293,5 +296,5 @@ def units_of(arms: Sequence[Arm], base: Config, seeds: Sequence[int]) -> list[Un
                     seed=seed,
                     fold=fold,
                 )
-                units.append(Unit(arm, config))
+                units.append(Unit(arm, config, sets[arm.data].fingerprint))
     return units

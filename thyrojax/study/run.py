@@ -24,7 +24,7 @@ from thyrojax.analysis.predictions import Predictions, write_predictions
 from thyrojax.config import Config
 from thyrojax.data import splits
 from thyrojax.data.dataset import Dataset, open_dataset
-from thyrojax.errors import ConfigError
+from thyrojax.errors import ConfigError, RunError, one_line
 from thyrojax.evaluate import predictions_table
 from thyrojax.files import write_json
 from thyrojax.shapes import Float, Int
@@ -78,7 +78,8 @@ def is_finished(unit: Unit, workdir: Path) -> bool:
     """Whether a unit's results are there.
 
     Raises:
-      ConfigError: they are, of another configuration or of other scorings.
+      ConfigError: they are, of another configuration, of other scorings or of other data.
+      RunError: they cannot be read.
     """
     path = unit_file(unit, workdir)
     if not path.is_file():
@@ -86,7 +87,8 @@ def is_finished(unit: Unit, workdir: Path) -> bool:
     told = read_unit(unit, workdir)
     # What the configuration has gained since was as it is by default.
     told["config"] = {**dataclasses.asdict(Config()), **told.get("config", {})}
-    now = _identity(unit)
+    told["data"] = {"fingerprint": told.get("data", {}).get("fingerprint")}
+    now = {**_identity(unit), "data": {"fingerprint": unit.fingerprint}}
     for name, value in now.items():
         if told.get(name) != value:
             raise ConfigError(
@@ -102,9 +104,19 @@ def unit_file(unit: Unit, workdir: Path) -> Path:
 
 
 def read_unit(unit: Unit, workdir: Path) -> dict[str, Any]:
-    """What a finished unit tells of itself."""
-    told: dict[str, Any] = json.loads(unit_file(unit, workdir).read_text())
-    return told
+    """What a finished unit tells of itself.
+
+    Raises:
+      RunError: the file cannot be read.
+    """
+    path = unit_file(unit, workdir)
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise RunError(
+            f"{path}: found {one_line(str(error))}, expected what a finished unit tells of itself; "
+            "without this file the unit is run again"
+        ) from error
 
 
 def predictions_file(unit: Unit, scoring: Scoring, part: str, workdir: Path) -> Path:
@@ -117,6 +129,8 @@ def run_unit(unit: Unit, data: Path, workdir: Path, say: Say) -> bool:
     """Trains and scores one unit; False where SIGTERM stopped it."""
     run = workdir / "runs" / unit.folder
     resumed, started = (run / "checkpoints").is_dir(), time.perf_counter()
+    if run.is_dir() and not (run / "config.json").exists():
+        shutil.rmtree(run)  # killed before there was a run
     dataset = open_dataset(data, cache_mb=unit.config.cache_mb)
     if unit.arm.method == "frozen":
         parts = splits.chosen_split(unit.config, dataset.records, dataset.near_duplicates)

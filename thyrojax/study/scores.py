@@ -75,7 +75,8 @@ def read_outcomes(
 ) -> list[Outcome]:
     """Every condition's outcome, from the files of its units; then those that are means of others.
 
-    A combined condition of which a part is not there is left out.
+    A combined condition of which a part is not there is left out, and one over seeds where there
+    is one seed.
 
     Raises:
       RunError: the folds of one seed test a nodule twice.
@@ -96,7 +97,10 @@ def read_outcomes(
     found = [
         _pooled(c.name, c.label, c.x, scored[c.name]) for c in conditions if not c.arm.ingredient
     ]
+    seeds = {unit.config.seed for unit in units}
     for one in combined:
+        if one.over_seeds and len(seeds) == 1:
+            continue  # it would be another's twin
         if all(name in scored for name in one.conditions):
             found.append(_pooled(one.name, one.label, None, _averaged(one, scored)))
     return found

@@ -31,7 +31,7 @@ def open_sets(texts: Sequence[str], workdir: Path, small: bool) -> dict[str, Pat
     The phantom is built into WORKDIR/data/phantom, once.
 
     Raises:
-      ConfigError: no main set, or a name twice.
+      ConfigError: no main set, or a name twice; a phantom of the other size is there.
       DataError: a set cannot be opened.
     """
     sets: dict[str, Path] = {}
@@ -59,9 +59,15 @@ def base_config(study: Study, data: Path, small: bool) -> Config:
 
 def _phantom(workdir: Path, small: bool) -> Path:
     folder = workdir / "data" / PHANTOM
-    if folder.exists():
-        return folder
     patients = SMALL_PATIENTS if small else PHANTOM_PATIENTS
+    if folder.exists():
+        found = len({record.patient_id for record in open_dataset(folder).records})
+        if found != patients:
+            raise ConfigError(
+                f"{folder}: found {found} patients, expected {patients} "
+                f"{'with' if small else 'without'} --small; take a new --workdir"
+            )
+        return folder
     source = read_source(PHANTOM, None, n_patients=patients)
     # Each machine that shares the folder may build its own: they are alike, the first one stays.
     own = folder.with_name(f".{PHANTOM}-{platform.node()}-{os.getpid()}")
