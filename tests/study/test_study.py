@@ -157,7 +157,7 @@ def test_runs_of_other_machines_and_commits_are_counted_and_old_files_go(
     assert main(command(tiny, phantom_set, tmp_path)) == 0
     about = json.loads((tmp_path / "about.json").read_text())
     assert "96 x Other" in about["machines"]
-    assert f"{'f' * 40} (1 runs)" in about["versions"]["git_commit"]
+    assert f"{'f' * 40} (1 run)" in about["versions"]["git_commit"]
     assert about["resumed"] == 1
     found = {path.relative_to(tmp_path) for path in tmp_path.glob("[tpf]*/*")}
     assert found == {path.relative_to(done) for path in done.glob("[tpf]*/*")}

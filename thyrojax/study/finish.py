@@ -97,7 +97,10 @@ def _versions(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         found[name] = (
             told[0][name]
             if len(counts) == 1
-            else ", ".join(f"{value} ({count} runs)" for value, count in counts.items())
+            else ", ".join(
+                f"{value} ({count} run{'s' if count > 1 else ''})"
+                for value, count in counts.items()
+            )
         )
     found.pop("command", None)
     return found
