@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -144,7 +145,8 @@ def _interval(
 
 
 def _name_rows(axes: Any, labels: Sequence[str]) -> None:
-    axes.set_yticks(range(len(labels)), [textwrap.fill(label, 34) for label in labels])
+    whole = [re.sub(r"(\d) (px|mm|%)", "\\1\N{NO-BREAK SPACE}\\2", label) for label in labels]
+    axes.set_yticks(range(len(labels)), [textwrap.fill(label, 34) for label in whole])
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.locator_params(axis="x", nbins=6)
     axes.grid(axis="x", color="#dddddd", lw=0.7)
