@@ -91,7 +91,7 @@ def _lasting(arguments: Sequence[str]) -> list[str]:
     kept, rest = [], iter(arguments)
     for one in rest:
         if one in ("--shard", "--jobs"):
-            next(rest)
+            next(rest, None)
         elif one != "--quiet" and not one.startswith(("--shard=", "--jobs=")):
             kept.append(one)
     return kept

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from thyrojax.analysis.predictions import read_predictions
@@ -86,9 +87,21 @@ def test_jobs_give_what_one_process_gives(
     assert told.count("\n") == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_all_jobs_save_and_stop_with_their_parent(
-    number: signal.Signals, pair: Path, phantom_set: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("whose", "number", "status"),
+    [
+        ("parent", signal.SIGTERM, 128 + signal.SIGTERM),
+        ("parent", signal.SIGKILL, -signal.SIGKILL),
+        ("child", signal.SIGKILL, 2),  # as the kernel does where memory is short
+    ],
+)
+def test_all_jobs_save_and_stop_together(
+    whose: str,
+    number: signal.Signals,
+    status: int,
+    pair: Path,
+    phantom_set: Path,
+    tmp_path: Path,
 ) -> None:
     endless = ("--steps", "100000", "--eval-every", "100000", "--log-every", "1", "--jobs", "2")
     entry = "import sys; from thyrojax.cli import main; sys.exit(main())"
@@ -108,11 +121,20 @@ def test_all_jobs_save_and_stop_with_their_parent(
     wait_until(lambda: parent.poll() is not None or all(_has_stepped(run) for run in runs))
     assert parent.poll() is None, (tmp_path / "said").read_text()
     assert not any(_saved(run) for run in runs)
-    parent.send_signal(number)
-    status = 128 + signal.SIGTERM if number == signal.SIGTERM else -signal.SIGKILL
+    if whose == "child":
+        of_jobs = [
+            c for c in psutil.Process(parent.pid).children() if "spawn_main" in str(c.cmdline())
+        ]
+        of_jobs[0].send_signal(number)
+    else:
+        parent.send_signal(number)
     assert parent.wait(120) == status
     wait_until(lambda: not _alive(parent.pid))
-    assert all(_saved(run) for run in runs)
+    assert sum(_saved(run) for run in runs) == (1 if whose == "child" else 2)
+    if whose == "child":
+        told, *_ = (tmp_path / "said").read_text().splitlines()  # Python speaks of semaphores after
+        assert told.startswith("thyrojax: ")
+        assert "found one of 2 processes end with status -9" in told
 
 
 def _has_stepped(run: Path) -> bool:
