@@ -22,7 +22,7 @@ from thyrojax.data.stats_figures import draw_statistics, write_figures
 from thyrojax.evaluate import evaluate
 from thyrojax.report.figures import Rendered
 from thyrojax.report.html import write_report
-from thyrojax.report.markup import beside, escaped, figure, table
+from thyrojax.report.markup import beside, escaped, figure, paragraph, table
 from thyrojax.report.study_page import write_study
 from thyrojax.study.page import Finished
 from thyrojax.study.scores import Outcome
@@ -66,8 +66,10 @@ def sections(finished: Finished) -> list[tuple[str, str, str]]:
         for place, words in links.items()
         if (workdir / place).exists()
     )
+    seeds = len(of[finished.reference].seeds)
     printed = [
         _margins(finished, main),
+        paragraph(f"Mean of {seeds} seeds; what follows is of the first.") if seeds > 1 else "",
         _size_groups(statistics),
         _features(statistics),
         _odds(statistics),
