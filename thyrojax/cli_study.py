@@ -29,9 +29,10 @@ def _study(args: argparse.Namespace) -> None:
     from thyrojax.study import sets
     from thyrojax.study.finish import finish
     from thyrojax.study.frozen import probes
-    from thyrojax.study.jobs import run_jobs, usable_cores
+    from thyrojax.study.jobs import run_jobs
     from thyrojax.study.plan import chosen_arms, load_study, reference_of, units_of
     from thyrojax.study.run import is_finished, run_units
+    from thyrojax.train.provenance import usable_cores
     from thyrojax.train.stopping import STOPPED_STATUS
 
     say = (lambda line: None) if args.quiet else (lambda line: print(line, file=sys.stderr))

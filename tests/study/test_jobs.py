@@ -17,7 +17,7 @@ import pytest
 
 from thyrojax.analysis.predictions import read_predictions
 from thyrojax.cli import main
-from thyrojax.study.jobs import usable_cores
+from thyrojax.train.provenance import usable_cores
 
 pytestmark = [
     pytest.mark.slow,

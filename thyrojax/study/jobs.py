@@ -24,6 +24,7 @@ from thyrojax.errors import RunError, ThyrojaxError
 from thyrojax.quiet import quieten_libraries
 from thyrojax.study.plan import Unit
 from thyrojax.study.run import is_finished, run_units
+from thyrojax.train.provenance import usable_cores
 from thyrojax.train.stopping import STOPPED_STATUS
 
 MEMORY = "XLA_PYTHON_CLIENT_MEM_FRACTION"  # of an accelerator, for one process
@@ -90,13 +91,6 @@ def run_jobs(
         for one in running:
             one.join()
         signal.signal(signal.SIGTERM, before)
-
-
-def usable_cores() -> list[int]:
-    """Numbers of the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
 
 
 def _wait(running: Sequence[BaseProcess]) -> int:

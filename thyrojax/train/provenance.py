@@ -113,15 +113,21 @@ def differences(starts: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Any, Any
     return found
 
 
+def usable_cores() -> list[int]:
+    """Numbers of the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
 def _processor() -> str:
     """The CPU's name and how many of its cores this process may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     name, info = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
     for line in info.read_text().splitlines() if info.is_file() else ():
         if line.startswith("model name"):
             name = line.partition(":")[2].strip()
             break
-    return f"{cores} x {name}"
+    return f"{len(usable_cores())} x {name}"
 
 
 def _git_commit() -> str | None:
