@@ -141,7 +141,9 @@ def test_a_subgroup_that_a_condition_fails_in_shows_in_the_interaction() -> None
     assert taller["interaction"] == pytest.approx(taller["difference"] - wider["difference"])  # type: ignore[operator]
     assert float(taller["interaction_high"] or 0.0) < -0.1
     assert float(taller["p_interaction"] or 1.0) < 1e-3
+    assert taller["note"] == ""
     assert wider["interaction"] is None
+    assert wider["note"] == "interaction: see the first"
     words = finding("base", [results_table([base, fails], "base"), table])
     told = words.partition("; by shape taller (")[2]
     assert told.startswith(f"{taller['n']} nodules, {taller['n_positive']} positive) ")

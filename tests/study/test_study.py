@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -103,6 +104,8 @@ def test_the_page_tells_what_was_done_and_left_out(done: Path) -> None:
     about = json.loads((done / "about.json").read_text())
     assert about["finding"].replace("<", "&lt;") in page
     assert about["finding"].startswith("square, margin 50: AUC 0.")
+    shown = re.findall(r"<th[^>]*>([^<]+)</th>", page.partition("Every condition on")[2])
+    assert shown[:4] == ["condition", "AUC", "difference in AUC", "P, Holm"]  # narrow enough
     assert "; whole frame differs by " in about["finding"]
     assert about["runs"] == 4
     assert about["command"].startswith("thyrojax study ")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from thyrojax.analysis.table import NOTE, Cell, Table, shown
@@ -227,16 +227,21 @@ def print_differences(source: Table, names: Sequence[str]) -> str:
     return table("Differences from the best model of each measure.", header, printed)
 
 
-def print_any(source: Table) -> str:
-    """A table column by column in general forms; a long one is only named."""
+def print_any(source: Table, headings: Mapping[str, str] | None = None) -> str:
+    """A table column by column in general forms; a long one is only named.
+
+    Args:
+      source: the table.
+      headings: of the columns to print, in that order; all where None.
+    """
     if len(source.rows) > MOST_ROWS:
         return notes((), [source.caption, f"{len(source.rows):,} rows.", file_of(source)])
     ends = {f"{name}_{end}" for name in source.columns for end in ("low", "high")}
+    headings = headings or {
+        name: name.replace("_", " ") for name in source.columns if name not in {*ends, NOTE}
+    }
     views = []
-    for place, name in enumerate(source.columns):
-        if name in ends or name == NOTE:
-            continue
-        heading = name.replace("_", " ")
+    for place, (name, heading) in enumerate(headings.items()):
         if {f"{name}_low", f"{name}_high"} <= set(source.columns):
             views.append(with_interval(name, heading, decimal))
         else:

@@ -196,7 +196,7 @@ def _page(
     ]
     parts = [
         ("results", "Results", [markup.paragraph(about["finding"]), *figures]),
-        ("tables", "Tables", [print_any(table) for table in finished.tables]),
+        ("tables", "Tables", [_print(table) for table in finished.tables]),
     ]
     sections = [(*head, markup.section(*head, *body)) for *head, body in parts]
     sections += [
@@ -228,6 +228,40 @@ def _page(
         "\n".join(html for _, _, html in sections),
         f"<p>Written by thyrojax on {now}. Research software: not a medical device.</p>",
     )
+
+
+# The columns that a reader compares, narrow enough for a page; the files have the others.
+_RESULTS = {
+    "label": "condition",
+    "n": "nodules",
+    "auc": "AUC",
+    "difference": "difference in AUC",
+    "p_holm": "P, Holm",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "accuracy": "accuracy",
+    "auc_seed_sd": "SD of seeds",
+}
+_BY_CATEGORY = {
+    "category": "category",
+    "label": "condition",
+    "n": "nodules",
+    "n_positive": "positive",
+    "auc": "AUC",
+    "difference": "difference in AUC",
+    "p": "P",
+    "interaction": "interaction",
+    "p_interaction": "P of interaction",
+}
+
+
+def _print(table: Table) -> str:
+    if table.name != "results":
+        return print_any(table, _BY_CATEGORY if "p_interaction" in table.columns else None)
+    headings = dict(_RESULTS)
+    if len(set(table.column("n"))) == 1:
+        del headings["n"]  # the caption has it
+    return print_any(table, headings)
 
 
 _NOT_SHOWN = ("command", "versions", "finding", "data", "title", "question")

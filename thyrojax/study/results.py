@@ -241,9 +241,12 @@ def subgroup_table(outcomes: Sequence[Outcome], reference: str, column: str) -> 
                 )
             notes = ["the reference"] if is_base else []
             if crossed is None and not is_base:
-                notes.append("interaction: see the first category")
+                two = len(categories) == 2
+                notes.append("interaction: see the first" if two else "interaction: of two alone")
             if low is None:
                 notes.append("too few patients for an interval")
+            elif (told and told.p is None) or (crossed and crossed.p is None):
+                notes.append("the same difference in every resample: no P")
             records.append(
                 {
                     "category": category,
@@ -256,7 +259,7 @@ def subgroup_table(outcomes: Sequence[Outcome], reference: str, column: str) -> 
                     "auc_high": high,
                     **_cells("difference", "p", told),
                     **_cells("interaction", "p_interaction", crossed),
-                    "note": "; ".join(notes) or "-",
+                    "note": "; ".join(notes),
                 }
             )
     left_out = sorted(set(cells.tolist()) - {""} - set(categories))
