@@ -4,7 +4,7 @@ figures beside ours.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from thyrojax.data.stats_figures import draw_statistics, write_figures
 from thyrojax.evaluate import evaluate
 from thyrojax.report.figures import Rendered
 from thyrojax.report.html import write_report
-from thyrojax.report.markup import beside, escaped, figure, paragraph, table
+from thyrojax.report.markup import Estimate, beside, escaped, estimate, figure, paragraph, table
 from thyrojax.report.study_page import write_study
 from thyrojax.study.page import Finished
 from thyrojax.study.scores import Outcome
@@ -130,57 +130,65 @@ def _first_seed(outcome: Outcome, moved: bool) -> Predictions:
 _NO_FEATURES = ("split", "margin", "fold", "seed", "views", "box_shape")
 
 
-def _percent(row: Mapping[str, Any], name: str) -> str:
+def _percent(row: Mapping[str, Any], name: str) -> Estimate:
     return _interval(row, name, 100.0, 1)
 
 
-def _interval(row: Mapping[str, Any], name: str, scale: float = 1.0, digits: int = 3) -> str:
+def _interval(row: Mapping[str, Any], name: str, scale: float = 1.0, digits: int = 3) -> Estimate:
     if row.get(name) is None:
-        return "-"
+        return estimate("-")
     text = f"{scale * row[name]:.{digits}f}"
     low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
     if low is None or high is None:
-        return text
-    return f"{text} ({scale * low:.{digits}f} to {scale * high:.{digits}f})"
+        return estimate(text)
+    return estimate(text, f"{scale * low:.{digits}f} to {scale * high:.{digits}f}")
 
 
 def _margins(finished: Finished, main: Sequence[str]) -> str:
+    """Table 1: a row for each margin of ours, and under it that of the paper."""
     printed = {row["margin_px"]: row for row in read_printed("table1")}
-    rows = []
+    rows: list[Sequence[object]] = []
     for row in finished.tables[0].records():
         if row["condition"] not in main:
             continue
         margin = str(_margin(str(row["condition"])))
-        paper = printed.get(margin)
-        cells = [_percent(row, name) for name in ("accuracy", "sensitivity", "specificity")]
-        theirs = [paper[f"{name}_pct"] for name in _SHARES] + [paper["az"]] if paper else ["-"] * 4
-        rows.append([f"{margin} px", *cells, _interval(row, "auc"), *theirs])
-    header = ["Margin", "Accuracy %", "Sensitivity %", "Specificity %", "AUC"]
-    header += [f"Paper: {name}" for name in ("accuracy", "sensitivity", "specificity", "Az")]
+        rows.append([f"{margin} px", *_ours(row, _MEASURES)])
+        if paper := printed.get(margin):
+            rows.append([_PAPER, *_theirs(paper, _MEASURES)])
+    header = ["Margin", *_MEASURES.values()]
     return table("Table 1: by margin; 95 % intervals of resampled patients.", header, rows)
 
 
-_SHARES = ("accuracy", "sensitivity", "specificity")
+_PAPER = "the paper"
+_MEASURES = {
+    "accuracy": "Accuracy, %",
+    "sensitivity": "Sensitivity, %",
+    "specificity": "Specificity, %",
+    "auc": "AUC",
+}
+
+
+def _ours(row: Mapping[str, Any], names: Iterable[str]) -> list[Estimate]:
+    return [_interval(row, name) if name == "auc" else _percent(row, name) for name in names]
+
+
+def _theirs(row: Mapping[str, str], names: Iterable[str]) -> list[Estimate]:
+    return [estimate(row["az" if name == "auc" else f"{name}_pct"]) for name in names]
 
 
 def _size_groups(statistics: Statistics) -> str:
+    """A row for each size group of ours, and under it that of the paper."""
     if "size_groups" not in statistics.tables:
         return ""
     printed = {row["group"]: row for row in read_printed("size_groups")}
-    rows = []
+    measures = {name: words for name, words in _MEASURES.items() if name != "accuracy"}
+    rows: list[Sequence[object]] = []
     for row in statistics.tables["size_groups"].records():
-        paper = printed.get(str(row["group"]))
-        theirs = (
-            [paper["sensitivity_pct"], paper["specificity_pct"], paper["az"]]
-            if paper
-            else ["-"] * 3
-        )
-        ours = [_percent(row, "sensitivity"), _percent(row, "specificity"), _interval(row, "auc")]
         name = "all" if row["group"] == "all" else f"{row['group']} cm"
-        rows.append([name, str(row["n"]), *ours, *theirs])
-    header = ["Largest diameter", "n", "Sensitivity %", "Specificity %", "AUC"]
-    header += ["Paper: sensitivity", "Paper: specificity", "Paper: Az"]
-    return table("By size.", header, rows)
+        rows.append([name, estimate(str(row["n"])), *_ours(row, measures)])
+        if paper := printed.get(str(row["group"])):
+            rows.append([_PAPER, estimate("-"), *_theirs(paper, measures)])
+    return table("By size.", ["Largest diameter", "n", *measures.values()], rows)
 
 
 def _features(statistics: Statistics) -> str:

@@ -133,7 +133,7 @@ def _by_seed(folds: Table, condition: str) -> list[float]:
 
 
 def _less(reference: str) -> str:
-    return textwrap.fill(f"AUC less that of “{reference}”, 95 % interval", 48)
+    return textwrap.fill(f"AUC less that of “{reference}”, 95\u00a0% interval", 48)
 
 
 def _interval(
