@@ -24,6 +24,7 @@ from thyrojax.report.figures import Rendered
 from thyrojax.report.html import write_report
 from thyrojax.report.markup import Estimate, beside, escaped, estimate, figure, paragraph, table
 from thyrojax.report.study_page import write_study
+from thyrojax.report.study_tables import View, cell_of, decimal, p_value, percent
 from thyrojax.study.page import Finished
 from thyrojax.study.scores import Outcome
 
@@ -130,18 +131,12 @@ def _first_seed(outcome: Outcome, moved: bool) -> Predictions:
 _NO_FEATURES = ("split", "margin", "fold", "seed", "views", "box_shape")
 
 
-def _percent(row: Mapping[str, Any], name: str) -> Estimate:
-    return _interval(row, name, 100.0, 1)
-
-
-def _interval(row: Mapping[str, Any], name: str, scale: float = 1.0, digits: int = 3) -> Estimate:
-    if row.get(name) is None:
-        return estimate("-")
-    text = f"{scale * row[name]:.{digits}f}"
-    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
-    if low is None or high is None:
-        return estimate(text)
-    return estimate(text, f"{scale * low:.{digits}f} to {scale * high:.{digits}f}")
+def _measure(row: Mapping[str, Any], name: str) -> str:
+    """With its interval where the row has one; shares in percent."""
+    form = decimal if name == "auc" else percent
+    columns = (name, f"{name}_low", f"{name}_high")
+    whole = all(row.get(column) is not None for column in columns)
+    return cell_of(dict(row), View("", columns if whole else columns[:1], form))
 
 
 def _margins(finished: Finished, main: Sequence[str]) -> str:
@@ -152,7 +147,7 @@ def _margins(finished: Finished, main: Sequence[str]) -> str:
         if row["condition"] not in main:
             continue
         margin = str(_margin(str(row["condition"])))
-        rows.append([f"{margin} px", *_ours(row, _MEASURES)])
+        rows.append([f"{margin} px", *(_measure(row, name) for name in _MEASURES)])
         if paper := printed.get(margin):
             rows.append([_PAPER, *_theirs(paper, _MEASURES)])
     header = ["Margin", *_MEASURES.values()]
@@ -168,10 +163,6 @@ _MEASURES = {
 }
 
 
-def _ours(row: Mapping[str, Any], names: Iterable[str]) -> list[Estimate]:
-    return [_interval(row, name) if name == "auc" else _percent(row, name) for name in names]
-
-
 def _theirs(row: Mapping[str, str], names: Iterable[str]) -> list[Estimate]:
     return [estimate(row["az" if name == "auc" else f"{name}_pct"]) for name in names]
 
@@ -185,7 +176,7 @@ def _size_groups(statistics: Statistics) -> str:
     rows: list[Sequence[object]] = []
     for row in statistics.tables["size_groups"].records():
         name = "all" if row["group"] == "all" else f"{row['group']} cm"
-        rows.append([name, estimate(str(row["n"])), *_ours(row, measures)])
+        rows.append([name, estimate(str(row["n"])), *(_measure(row, name) for name in measures)])
         if paper := printed.get(str(row["group"])):
             rows.append([_PAPER, estimate("-"), *_theirs(paper, measures)])
     return table("By size.", ["Largest diameter", "n", *measures.values()], rows)
@@ -207,8 +198,8 @@ def _features(statistics: Statistics) -> str:
     rows = [
         [
             f"{feature.replace('_', ' ')}, {statistics.label_names[int(label)]}",
-            _p(record["p_chi2"]),
-            _p(record["p_exact"]),
+            p_value(record["p_chi2"]),
+            p_value(record["p_exact"]),
             printed.get((feature, label), "-"),
         ]
         for (feature, label), record in found.items()
@@ -230,7 +221,7 @@ def _odds(statistics: Statistics) -> str:
         ours = _odds_ratio(row["odds_ratio"], row["ci_low"], row["ci_high"])
         words = str(row["variable"]).replace("_", " ")
         rows.append(
-            [f"{words}, {row['model']}", ours, _p(row["p"]), theirs, str(row["note"] or "")]
+            [f"{words}, {row['model']}", ours, p_value(row["p"]), theirs, str(row["note"] or "")]
         )
     header = ["Exposure", "Odds ratio of a wrong call", "P", "Paper", "Note"]
     return table("Table 3: what goes with misdiagnosis.", header, rows)
@@ -261,9 +252,9 @@ def _readers(statistics: Statistics) -> str:
     rows = [
         [
             str(row["measure"]),
-            _percent(row, "reader"),
-            _percent(row, "model"),
-            _p(row["p"]),
+            _measure(row, "reader"),
+            _measure(row, "model"),
+            p_value(row["p"]),
             printed[str(row["measure"])],
         ]
         for row in statistics.tables["readers"].records()
@@ -271,9 +262,3 @@ def _readers(statistics: Statistics) -> str:
     ]
     header = ["", "Reader %", "Network %", "P", "Paper: radiologists %"]
     return table("The reader beside the network.", header, rows) if rows else ""
-
-
-def _p(value: Any) -> str:
-    if value is None:
-        return "-"
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
