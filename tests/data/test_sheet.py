@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
+from entries import an_entry
 from thyrojax.data import sheet
 from thyrojax.data.crop import AROUND_BOX, Window, crop_opencv, is_cut, window
 from thyrojax.data.looking import Entry, LookedAt
@@ -24,28 +25,6 @@ from thyrojax.data.sheet_page import script_json
 from thyrojax.errors import ConfigError, DataError, ThyrojaxError
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-
-
-def an_entry(number: int = 0, **fields: Any) -> Entry:
-    values: dict[str, Any] = {
-        "image_id": f"image-{number}",
-        "patient_id": f"patient-{number // 2}",
-        "box": Box(30, 20, 70, 50),
-        "label": number % 2,
-        "size_mm": None,
-        "tirads": None,
-        "composition": None,
-        "echogenicity": None,
-        "calcification": None,
-        "margin": None,
-        "shape": None,
-        "pixel_spacing_mm": None,
-        "reader_label": None,
-        "height": 90,
-        "width": 120,
-        "frame_key": f"frame-{number}",
-    }
-    return Entry(**(values | fields))
 
 
 def grey_frame(index: int) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from entries import an_entry
 from thyrojax.data.builder import build
 from thyrojax.data.looking import Entry, LookedAt, open_set, open_source
 from thyrojax.data.records import Box, Nodule, SourceData
@@ -23,28 +24,6 @@ from thyrojax.data.stats import (
 from thyrojax.data.stats_figures import draw_statistics, write_figures
 from thyrojax.data.stats_tables import format_statistics, write_tables
 from thyrojax.errors import ConfigError
-
-
-def an_entry(number: int = 0, **fields: Any) -> Entry:
-    values: dict[str, Any] = {
-        "image_id": f"image-{number}",
-        "patient_id": f"patient-{number // 2}",
-        "box": Box(30, 20, 70, 50),
-        "label": number % 2,
-        "size_mm": None,
-        "tirads": None,
-        "composition": None,
-        "echogenicity": None,
-        "calcification": None,
-        "margin": None,
-        "shape": None,
-        "pixel_spacing_mm": None,
-        "reader_label": None,
-        "height": 90,
-        "width": 120,
-        "frame_key": f"frame-{number}",
-    }
-    return Entry(**(values | fields))
 
 
 def looked_at(entries: list[Entry], name: str = "set", **info: Any) -> LookedAt:

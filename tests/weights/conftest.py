@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -47,17 +46,6 @@ def no_settings_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fetches in tests are as by default, whatever the environment of who runs them says."""
     for name in ("THYROJAX_MIRROR", "THYROJAX_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture(scope="session")
-def fuzz() -> Callable[..., dict[str, int]]:
-    """`fuzz.fuzz` of the module beside this one."""
-    spec = importlib.util.spec_from_file_location("fuzz", Path(__file__).with_name("fuzz.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.fuzz
 
 
 @pytest.fixture(scope="session")

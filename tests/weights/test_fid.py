@@ -3,7 +3,6 @@ scripted."""
 
 from __future__ import annotations
 
-import importlib.util
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,18 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+import torch_files as files
 from thyrojax.errors import WeightsError
 from thyrojax.weights import VARIANTS, Weights, names, names_torch, read, write
 from thyrojax.weights.formats import fid, torchscript, torchvision
 from thyrojax.weights.types import Arrays
-
-_spec = importlib.util.spec_from_file_location(
-    "torch_files", Path(__file__).with_name("torch_files.py")
-)
-assert _spec is not None
-assert _spec.loader is not None
-files = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(files)
 
 NARROW = 0.05
 NewArrays = Callable[..., Arrays]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hostile import fuzz
 from thyrojax.errors import WeightsError
 from thyrojax.weights import VARIANTS, Weights, names, read, write
 from thyrojax.weights.types import Arrays
@@ -260,9 +261,7 @@ def test_heads_can_be_dropped_and_grey_kernels_kept(tmp_path: Path, new_arrays: 
 
 
 @pytest.mark.slow
-def test_damaged_files_are_read_or_refused(
-    copied: Path, fuzz: Callable[..., dict[str, int]]
-) -> None:
+def test_damaged_files_are_read_or_refused(copied: Path) -> None:
     files = [path for path in copied.rglob("*") if path.is_file()]
     counts = {"read": 0, "refused": 0}
     for i, path in enumerate(sorted(files)):

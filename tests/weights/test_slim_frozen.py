@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import tf_writer as writer
 from thyrojax.weights import names, read
 from thyrojax.weights.formats import slim_frozen
 from thyrojax.weights.types import VARIANTS, Arrays, Reading, Request
@@ -21,18 +21,6 @@ HEAD = "InceptionV3/Logits/Conv2d_1c_1x1"
 Change = Callable[[dict[str, bytes]], None]
 
 
-def load_writer() -> Any:
-    spec = importlib.util.spec_from_file_location(
-        "tf_writer", Path(__file__).with_name("tf_writer.py")
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-writer = load_writer()
 message, node = writer.message, writer.node
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import os
 import struct
 import zlib
@@ -14,22 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+import tf_writer as writer
 from thyrojax.weights.formats import tf_bundle, tf_table, tf_tensor, wire
 from thyrojax.weights.formats.wire import Message
 
-
-def load_writer() -> Any:
-    spec = importlib.util.spec_from_file_location(
-        "tf_writer", Path(__file__).with_name("tf_writer.py")
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-writer = load_writer()
 View = memoryview
 
 # Files that TensorFlow 2.21 itself saved, deflated: `half` [5] float16, `double` [3] float64,

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import runpy
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+import tfjs_writer as writer
 from thyrojax.weights import names, read
 from thyrojax.weights.formats import tfjs
 from thyrojax.weights.types import Arrays, Request
 
 SMALL = Request(depth_multiplier=0.05)
-writer = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("tfjs_writer.py"))))
 
 
 @pytest.fixture(scope="module")

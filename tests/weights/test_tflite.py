@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import runpy
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+import tflite_writer as writer
 from thyrojax.weights import names, read
 from thyrojax.weights.formats import tflite
 from thyrojax.weights.types import Arrays, Reading, Request
 
 SMALL = Request(depth_multiplier=0.05)
 UNITS = [unit.path for unit in SMALL.trunk.units]
-
-
-writer = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("tflite_writer.py"))))
 
 
 @pytest.fixture(scope="module")

@@ -3,54 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import pickle
 import struct
 import time
 import zipfile
 import zlib
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from thyrojax.errors import WeightsError
+import torch_files as files
 from thyrojax.weights.formats import restricted_pickle, torch_file
 
-_spec = importlib.util.spec_from_file_location(
-    "torch_files", Path(__file__).with_name("torch_files.py")
-)
-assert _spec is not None
-assert _spec.loader is not None
-files = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(files)
-
 VALUES = np.random.default_rng(0).normal(size=(4, 3, 2)).astype(np.float32)
-
-
-def read_all(path: Path) -> dict[str, np.ndarray]:
-    """Every tensor's values; what is wrong with one of them counts as with the file."""
-    found = torch_file.read(path)
-    try:
-        return {key: tensor.read() for key, tensor in found.tensors().items()}
-    except ValueError as error:
-        raise WeightsError(f"{path}: {error}") from None
-
-
-def one(path: Path, tensor: bytes, data: bytes, **options: Any) -> Path:
-    """An archive of one tensor called `a`, whose storage is 0."""
-    return files.archive(path, files.ordered({"a": tensor}), {"0": data}, **options)
-
-
-def refused(path: Path, pattern: str, read: Callable[[Path], object] = read_all) -> None:
-    start = time.process_time()
-    with pytest.raises(WeightsError, match=pattern) as caught:
-        read(path)
-    assert time.process_time() - start < 3.0  # a third of that without checks of types
-    assert str(caught.value).startswith(f"{path}: ")
-    assert "\n" not in str(caught.value)
 
 
 # What torch writes.
@@ -70,7 +36,7 @@ def test_floats_of_any_size_and_order_are_read(
     else:
         path = files.stream(tmp_path / "a.pth", value, storages, {"7": dtype}, order)
     assert torch_file.kind(path) == layout
-    found = read_all(path)["a"]
+    found = files.read_all(path)["a"]
     assert found.dtype == np.float32
     tolerance = {"float16": 1e-3, "bfloat16": 1e-2}.get(dtype, 0)
     np.testing.assert_allclose(found, VALUES, rtol=tolerance)
@@ -86,7 +52,9 @@ def test_views_share_a_storage(tmp_path: Path) -> None:
         "scalar": files.tensor("0", (), n=24, offset=5),
     }
     for make in (files.archive, files.stream):
-        found = read_all(make(tmp_path / "a.pth", files.ordered(made), {"0": values.tobytes()}))
+        found = files.read_all(
+            make(tmp_path / "a.pth", files.ordered(made), {"0": values.tobytes()})
+        )
         np.testing.assert_array_equal(found["whole"], values)
         np.testing.assert_array_equal(found["turned"], [[4, 7], [5, 8], [6, 9]])
         np.testing.assert_array_equal(found["same"], np.full((2, 3), 23))
@@ -96,13 +64,15 @@ def test_views_share_a_storage(tmp_path: Path) -> None:
 
 def test_archive_packed_again_with_compression_is_read(tmp_path: Path) -> None:
     data = np.ones(24, np.float32).tobytes()
-    path = one(tmp_path / "a.pth", files.tensor("0", (24,)), data, compression=zipfile.ZIP_DEFLATED)
-    np.testing.assert_array_equal(read_all(path)["a"], np.ones(24))
+    path = files.archive_of_one(
+        tmp_path / "a.pth", files.tensor("0", (24,)), data, compression=zipfile.ZIP_DEFLATED
+    )
+    np.testing.assert_array_equal(files.read_all(path)["a"], np.ones(24))
 
 
 def test_archive_with_numbers_of_64_bits_is_read(tmp_path: Path) -> None:
     """As torch writes every archive: the directory's place is in a record of its own."""
-    path = one(tmp_path / "a.pth", files.tensor("0", (24,)), VALUES.tobytes())
+    path = files.archive_of_one(tmp_path / "a.pth", files.tensor("0", (24,)), VALUES.tobytes())
     whole = path.read_bytes()
     end = len(whole) - 22
     count, size, begin = struct.unpack_from("<HLL", whole, end + 10)
@@ -110,24 +80,24 @@ def test_archive_with_numbers_of_64_bits_is_read(tmp_path: Path) -> None:
     locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, end, 1)
     last = struct.pack("<4sHHHHLLH", b"PK\x05\x06", 0, 0, 65535, 65535, 2**32 - 1, 2**32 - 1, 0)
     path.write_bytes(whole[:end] + record + locator + last)
-    np.testing.assert_array_equal(read_all(path)["a"], VALUES.ravel())
+    np.testing.assert_array_equal(files.read_all(path)["a"], VALUES.ravel())
 
 
 def test_archive_without_checksums_is_read(tmp_path: Path) -> None:
     """`torch.serialization.set_crc32_options(False)` leaves them 0."""
-    path = one(tmp_path / "a.pth", files.tensor("0", (24,)), VALUES.tobytes())
+    path = files.archive_of_one(tmp_path / "a.pth", files.tensor("0", (24,)), VALUES.tobytes())
     content = path.read_bytes()
     for data in (VALUES.tobytes(), b"little", b"3\n"):
         content = content.replace(struct.pack("<L", zlib.crc32(data)), bytes(4))
     path.write_bytes(content)
-    np.testing.assert_array_equal(read_all(path)["a"], VALUES.ravel())
+    np.testing.assert_array_equal(files.read_all(path)["a"], VALUES.ravel())
 
 
 def test_python_2_wrote_text_as_bytes_and_dicts_as_pairs(tmp_path: Path) -> None:
     pair = b"]q\x01(U\x01aq\x02" + files.tensor("0", (24,)) + b"e"
     value = b"ccollections\nOrderedDict\n]q\x00(" + pair + b"e\x85R"
     path = files.stream(tmp_path / "a.pth", value, {"0": VALUES.tobytes()})
-    np.testing.assert_array_equal(read_all(path)["a"], VALUES.ravel())
+    np.testing.assert_array_equal(files.read_all(path)["a"], VALUES.ravel())
 
 
 def test_newer_protocols_and_parameters_are_read(tmp_path: Path) -> None:
@@ -142,7 +112,7 @@ def test_newer_protocols_and_parameters_are_read(tmp_path: Path) -> None:
     value = framed + pickle.EMPTY_DICT + pickle.MEMOIZE + pickle.SHORT_BINUNICODE + b"\x01a"
     value += parameter + pickle.SETITEM
     path = files.archive(tmp_path / "a.pth", value, {"0": VALUES.tobytes()})
-    np.testing.assert_array_equal(read_all(path)["a"], VALUES.ravel())
+    np.testing.assert_array_equal(files.read_all(path)["a"], VALUES.ravel())
 
 
 def test_checkpoint_is_told_apart_by_paths(tmp_path: Path) -> None:
@@ -339,7 +309,7 @@ def test_hostile_pickle_is_refused(
     monkeypatch.chdir(tmp_path)
     value, expected = HOSTILE_PICKLES[case]
     make = files.archive if layout == "archive" else files.stream
-    refused(make(tmp_path / "a.pth", value, {"0": bytes(96)}), expected)
+    files.assert_refused(make(tmp_path / "a.pth", value, {"0": bytes(96)}), expected)
     assert not Path(MARKER).exists()
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hostile import fuzz
 from thyrojax.weights import VARIANTS, read
 from thyrojax.weights.formats import restricted_pickle, torchvision
 from thyrojax.weights.types import Arrays
@@ -92,9 +93,7 @@ def test_what_is_written_is_what_torch_writes(tmp_path: Path, arrays: Arrays) ->
                 assert (entry.header_offset + 30 + name + extra) % 64 == 0
 
 
-def test_damaged_files_are_read_or_refused(
-    tmp_path: Path, arrays: Arrays, fuzz: Callable[..., dict[str, int]]
-) -> None:
+def test_damaged_files_are_read_or_refused(tmp_path: Path, arrays: Arrays) -> None:
     path = tmp_path / "a.pth"
     torchvision.write(path, arrays, VARIANTS["torchvision"], {})
     counts = fuzz(path, lambda file: read(file, depth_multiplier=NARROW), n=20, header=60_000)

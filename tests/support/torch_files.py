@@ -7,9 +7,14 @@ import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
+
+import hostile
+from thyrojax.errors import WeightsError
+from thyrojax.weights.formats import torch_file
 
 STORAGES = {
     "float16": "HalfStorage",
@@ -149,3 +154,21 @@ def stream(
         parts += [struct.pack(f"{order}q", len(data) // size), data]
     path.write_bytes(b"".join(parts))
     return path
+
+
+def read_all(path: Path) -> dict[str, np.ndarray]:
+    """Every tensor's values; what is wrong with one of them counts as with the file."""
+    found = torch_file.read(path)
+    try:
+        return {key: tensor.read() for key, tensor in found.tensors().items()}
+    except ValueError as error:
+        raise WeightsError(f"{path}: {error}") from None
+
+
+def archive_of_one(path: Path, tensor: bytes, data: bytes, **options: Any) -> Path:
+    """An archive of one tensor called `a`, whose storage is 0."""
+    return archive(path, ordered({"a": tensor}), {"0": data}, **options)
+
+
+def assert_refused(path: Path, pattern: str) -> None:
+    hostile.assert_refused(read_all, path, pattern, max_seconds=3.0)

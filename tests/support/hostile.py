@@ -1,4 +1,4 @@
-"""Damage to files at random: what a reader makes of it is its weights or one clear error."""
+"""Files that are wrong: a reader makes weights of them or one clear error, and soon."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from thyrojax.errors import WeightsError
 
@@ -82,3 +83,17 @@ def fuzz(
     finally:
         target.write_bytes(content)
     return counts
+
+
+def assert_refused(
+    read: Callable[[Path], object], path: Path, *patterns: str, max_seconds: float = 10.0
+) -> None:
+    """One line that begins with the file and matches each pattern, in seconds of its own work."""
+    start = time.thread_time()
+    with pytest.raises(WeightsError) as caught:
+        read(path)
+    assert time.thread_time() - start < max_seconds
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+    for pattern in patterns:
+        assert caught.match(pattern)
