@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -121,6 +123,22 @@ def test_conditions_of_other_nodules_are_not_compared() -> None:
     elsewhere = table.records()[1]
     assert elsewhere["difference"] is None
     assert "other nodules" in str(elsewhere["note"])
+
+
+def test_the_mean_of_the_folds_stands_beside_the_pooled_figure() -> None:
+    """Where networks of different folds score on different scales, pooling them costs."""
+    one = outcome("base", 1.5)
+    folds = np.asarray(one.folds)
+    moved = replace(one, scores=np.clip(one.scores - 0.2 * (folds == "0"), 0.0, 1.0))
+    (row,) = results_table([moved], "base").records()
+    by_hand = [
+        roc_auc_score(moved.labels[folds == fold], scores[folds == fold])
+        for scores in moved.scores
+        for fold in "012"
+    ]
+    assert row["auc_folds"] == pytest.approx(np.mean(by_hand))
+    assert float(str(row["auc"])) < np.mean(by_hand) - 0.01
+    assert "auc_folds" not in results_table([replace(one, folds=("0",) * N)], "base").columns
 
 
 def test_one_network_has_no_spread_between_seeds() -> None:

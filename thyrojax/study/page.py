@@ -241,6 +241,7 @@ _RESULTS = {
     "specificity": "specificity",
     "accuracy": "accuracy",
     "auc_seed_sd": "SD of seeds",
+    "auc_folds": "mean of the folds",
 }
 _BY_CATEGORY = {
     "category": "category",
@@ -258,7 +259,7 @@ _BY_CATEGORY = {
 def _print(table: Table) -> str:
     if table.name != "results":
         return print_any(table, _BY_CATEGORY if "p_interaction" in table.columns else None)
-    headings = dict(_RESULTS)
+    headings = {name: heading for name, heading in _RESULTS.items() if name in table.columns}
     if len(set(table.column("n"))) == 1:
         del headings["n"]  # the caption has it
     return print_any(table, headings)

@@ -8,7 +8,7 @@ seeds is told beside, as it is another uncertainty: of training, not of the nodu
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,10 @@ from thyrojax.study.scores import Outcome
 
 MEASURES = ("auc", "sensitivity", "specificity", "accuracy")
 FEWEST = 10  # nodules of each class below which a subgroup's AUC is not given
+_ABOUT_FOLDS = (
+    "auc_folds: mean of the folds' own AUCs. The pooled one also compares scores of two networks, "
+    "which need not agree on what a score means: where it is lower, they do not."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +117,8 @@ def results_table(outcomes: Sequence[Outcome], reference: str) -> Table:
     """One row a condition: its measures, and its AUC less the reference's.
 
     Columns: condition, label, n, n_patients, seeds; auc, sensitivity, specificity, accuracy with
-    NAME_low and NAME_high; auc_seed_sd; difference with _low and _high, p, p_holm; note.
+    NAME_low and NAME_high; auc_seed_sd; auc_folds where there are folds; difference with _low and
+    _high, p, p_holm; note.
     """
     sampled = {outcome.name: sample(outcome) for outcome in outcomes}
     of = {outcome.name: outcome for outcome in outcomes}
@@ -123,6 +128,7 @@ def results_table(outcomes: Sequence[Outcome], reference: str) -> Table:
         if reference in of and name != reference and same_nodules(of[name], of[reference])
     }
     holm = _holm({name: found.p for name, found in against.items()})
+    several_folds = any(len(set(outcome.folds)) > 1 for outcome in outcomes)
     records = []
     for outcome in outcomes:
         found = sampled[outcome.name]
@@ -141,6 +147,10 @@ def results_table(outcomes: Sequence[Outcome], reference: str) -> Table:
             record |= {name: found.value[name], f"{name}_low": low, f"{name}_high": high}
         by_seed = [auc(outcome.labels, scores) for scores in outcome.scores]
         record["auc_seed_sd"] = float(np.std(by_seed, ddof=1)) if len(by_seed) > 1 else None
+        if several_folds:
+            record["auc_folds"] = _mean_of_folds(outcome)
+            if record["auc_folds"] is None:
+                notes.append("a fold has one class only")
         if len(by_seed) == 1:
             notes.append("one network: no spread between seeds")
         told = against.get(outcome.name)
@@ -174,30 +184,44 @@ def results_table(outcomes: Sequence[Outcome], reference: str) -> Table:
             "for all rows.",
             "auc_seed_sd: standard deviation of the AUC between seeds, which no interval here has "
             "in it.",
+            *([_ABOUT_FOLDS] if several_folds else []),
         ],
     )
 
 
 def folds_table(outcomes: Sequence[Outcome]) -> Table:
     """The AUC of each network: condition, seed, fold, n, auc, note."""
-    records = []
-    for outcome in outcomes:
-        folds = np.asarray(outcome.folds)
-        for seed, scores in zip(outcome.seeds, outcome.scores, strict=True):
-            for fold in sorted(set(outcome.folds), key=int):
-                of = folds == fold
-                both = len(set(outcome.labels[of].tolist())) == 2
-                records.append(
-                    {
-                        "condition": outcome.name,
-                        "seed": "all" if seed < 0 else str(seed),
-                        "fold": fold,
-                        "n": int(of.sum()),
-                        "auc": float(auc(outcome.labels[of], scores[of])) if both else None,
-                        "note": "" if both else "one class only",
-                    }
-                )
+    records = [
+        {
+            "condition": outcome.name,
+            "seed": "all" if seed < 0 else str(seed),
+            "fold": fold,
+            "n": n,
+            "auc": area,
+            "note": "" if area is not None else "one class only",
+        }
+        for outcome in outcomes
+        for seed, fold, n, area in _areas_of_folds(outcome)
+    ]
     return table_of("folds", "The AUC of each network on its test part.", records)
+
+
+def _areas_of_folds(outcome: Outcome) -> Iterator[tuple[int, str, int, float | None]]:
+    """Seed, fold, nodules and AUC of each network; no AUC where there is one class only."""
+    folds = np.asarray(outcome.folds)
+    for seed, scores in zip(outcome.seeds, outcome.scores, strict=True):
+        for fold in sorted(set(outcome.folds), key=int):
+            of = folds == fold
+            both = len(set(outcome.labels[of].tolist())) == 2
+            area = float(auc(outcome.labels[of], scores[of])) if both else None
+            yield seed, fold, int(of.sum()), area
+
+
+def _mean_of_folds(outcome: Outcome) -> float | None:
+    """Over the seeds, too; None where a fold has one class only."""
+    areas = [area for _, _, _, area in _areas_of_folds(outcome)]
+    known = [area for area in areas if area is not None]
+    return float(np.mean(known)) if len(known) == len(areas) else None
 
 
 def subgroup_table(outcomes: Sequence[Outcome], reference: str, column: str) -> Table | None:
