@@ -18,7 +18,7 @@ import csv
 import re
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,7 @@ def read_study(path: Path, field: Sequence[Row]) -> list[dict[str, Any]]:
     about = read_about(folder, ("study", "source", "method", "data", "command", "input_size"))
     shares = (*FIGURES, "auc_low", "auc_high")
     table = folder / "tables" / "results.csv"
-    rows = read_rows(table, ("label", "n", "n_patients", *shares))
+    rows = read_rows(table, ("condition", "label", "n", "n_patients", *shares))
     for number, row in enumerate(rows, start=1):
         for name in shares:
             share = _share(row[name], f"{table}, row {number}, {name}") if row[name] else None
@@ -113,18 +113,33 @@ def our_table(ours: Sequence[dict[str, Any]]) -> Table:
 def _ours(about: dict[str, Any], row: Row, field: Sequence[Row]) -> dict[str, Any]:
     source = str(about["source"])
     standard = STANDARDS.get(source, "as its makers say")
-    leaks = re.search(r"split[-_]by[= ]image", str(about["command"])) or "by image" in row["label"]
-    split = "by image" if leaks else "by patient"
+    of = _condition(about, row)
+    split = f"by {of['split_by']}"
     return {
         "study": f"{about['study']}: {row['label']}",
         "data": f"{source}: {about['data']}",
         "n": f"{row['n']} nodules, {row['n_patients']} patients",
         "reference_standard": standard,
         "split": split,
-        "network": f"Inception-v3, {about['input_size']} px, {about['method']}",
+        "network": f"Inception-v3, {of['input_size']} px, {of['method']}",
         "AUC (95 % CI)": _with_interval(row),
         **{name: row[name] or None for name in FIGURES[1:]},
         "note": "; ".join(_reasons(source, standard, split, row, field)),
+    }
+
+
+def _condition(about: Mapping[str, Any], row: Row) -> Mapping[str, Any]:
+    """The condition's input size and method, and by what its data are divided.
+
+    Studies that were tabulated before about.json had them tell the reference's network alone.
+    """
+    if told := about.get("conditions", {}).get(row["condition"]):
+        return dict(told)
+    leaks = re.search(r"split[-_]by[= ]image", str(about["command"])) or "by image" in row["label"]
+    return {
+        "input_size": about["input_size"],
+        "method": f"{about['method']}, if the study's reference",
+        "split_by": "image" if leaks else "patient",
     }
 
 

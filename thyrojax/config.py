@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -124,7 +126,8 @@ class Config:
     grace_seconds: float = 30.0  # after SIGTERM, to finish the step, save and leave
 
     def __post_init__(self) -> None:
-        """Raises ConfigError naming every field out of its range."""
+        """Raises ConfigError naming every field of the wrong type, else every one out of range."""
+        check_types({name: getattr(self, name) for name in _hints()})
         faults = [
             f"{name}: found {getattr(self, name)!r}, expected {expected}"
             for name, expected, holds in _rules(self)
@@ -262,25 +265,39 @@ def from_json(path: Path) -> Config:
         ) from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: found {type(values).__name__}, expected an object of fields")
-    hints = get_type_hints(Config)
-    for name, value in values.items():
-        if name not in hints:
-            raise ConfigError(f"{path}: found field {name!r}, expected one of {', '.join(hints)}")
-        _check_type(path, name, value, hints[name])
+    for name in values:
+        if name not in _hints():
+            known = ", ".join(_hints())
+            raise ConfigError(f"{path}: found field {name!r}, expected one of {known}")
     try:
         return Config(**values)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
 
 
-def _check_type(path: Path, name: str, value: Any, hint: Any) -> None:
+def check_types(values: Mapping[str, Any]) -> None:
+    """Refuses values that are not of their fields' types, before a `Config` is made of them.
+
+    Raises:
+      ConfigError: names every such field, what was found and what is expected.
+    """
+    faults = [_type_fault(name, value, _hints()[name]) for name, value in values.items()]
+    if told := "; ".join(filter(None, faults)):
+        raise ConfigError(told)
+
+
+@functools.cache
+def _hints() -> dict[str, Any]:
+    return get_type_hints(Config)
+
+
+def _type_fault(name: str, value: Any, hint: Any) -> str | None:
+    """What is wrong with a value; a whole number is a number, too."""
     if get_origin(hint) is Literal:
         allowed = get_args(hint)
-        if value not in allowed:
-            raise ConfigError(
-                f"{path}, {name}: found {value!r}, expected one of {', '.join(allowed)}"
-            )
-        return
-    kinds = (int, float) if hint is float else (hint,)
-    if not isinstance(value, kinds) or (isinstance(value, bool) and hint is not bool):
-        raise ConfigError(f"{path}, {name}: found {value!r}, expected {hint.__name__}")
+        fits, expected = value in allowed, f"one of {', '.join(allowed)}"
+    else:
+        kinds = (int, float) if hint is float else (hint,)
+        fits = isinstance(value, kinds) and (hint is bool or not isinstance(value, bool))
+        expected = hint.__name__
+    return None if fits else f"{name}: found {value!r}, expected {expected}"

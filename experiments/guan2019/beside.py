@@ -5,6 +5,7 @@ figures beside ours.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,8 @@ def sections(finished: Finished) -> list[tuple[str, str, str]]:
     main = [name for name in of if name.startswith("main-")]
     margins = [finished.reference, *(name for name in main if name != finished.reference)]
     sizes = [finished.reference, *(name for name in of if name not in main)]
-    run = min((workdir / "runs" / "main").iterdir())
+    first = next(unit for unit in finished.units if unit.arm.name == "main")
+    run = workdir / "runs" / first.folder
     statistics = _statistics([of[name] for name in margins], run, label_names)
     write_study(workdir / "analysis", statistics, provenance)
     if len(sizes) > 1:
@@ -59,18 +61,18 @@ def sections(finished: Finished) -> list[tuple[str, str, str]]:
     report = run.relative_to(workdir) / "report.html"
     links = {
         "analysis/report.html": "every table and figure of the statistics, margins compared",
-        "input_sizes/report.html": "the input sizes compared",
+        **({"input_sizes/report.html": "the input sizes compared"} if len(sizes) > 1 else {}),
         str(report): "the first network: Figures 2 to 4, examples, model card, checklists",
     }
     items = "".join(
         f'<li><a href="{escaped(place)}">{escaped(words)}</a></li>'
         for place, words in links.items()
-        if (workdir / place).exists()
     )
     seeds = len(of[finished.reference].seeds)
     printed = [
         _margins(finished, main),
         paragraph(f"Mean of {seeds} seeds; what follows is of the first.") if seeds > 1 else "",
+        paragraph(_MOVED) if finished.about.get("folds") else "",
         _size_groups(statistics),
         _features(statistics),
         _odds(statistics),
@@ -100,12 +102,20 @@ def _statistics(outcomes: Sequence[Outcome], run: Path, label_names: tuple[str, 
     """The first seed's networks, the first one in full.
 
     With one split the cutoffs come from its validation parts. With folds each nodule's score is
-    moved, on the logit scale, so that its own network's cutoff lies at 0.5.
+    moved, on the logit scale, so that its own network's cutoff lies at 0.5, which every table says;
+    what takes a score for a probability is left out.
     """
     folds = len(set(outcomes[0].folds)) > 1
     models = {outcome.label: _first_seed(outcome, folds) for outcome in outcomes}
     if folds:
-        return analyse(models, {}, Options(cutoff=0.5, label_names=label_names))
+        found = analyse(models, {}, Options(cutoff=0.5, label_names=label_names), [_MOVED])
+        tables = {
+            name: replace(made, footnotes=(*made.footnotes, _MOVED))
+            for name, made in found.tables.items()
+            if name not in _OF_PROBABILITIES
+        }
+        metrics = {name: value for name, value in found.metrics.items() if name not in _ERRORS}
+        return replace(found, tables=tables, metrics=metrics)
     seed = run.name
     runs = run.parents[1]
     validation = {}
@@ -115,6 +125,15 @@ def _statistics(outcomes: Sequence[Outcome], run: Path, label_names: tuple[str, 
         path = runs / arm / seed / "predictions" / name
         validation[outcome.label] = read_predictions(path)
     return analyse(models, validation, Options(label_names=label_names))
+
+
+_MOVED = (
+    "Folds have a network each: scores are moved, on the logit scale, so that each network's own "
+    "cutoff lies at 0.5. Calls are as they were; areas and curves are of the moved scores, and "
+    "differ from those of the study's own tables."
+)
+_OF_PROBABILITIES = ("calibration", "calibration_summary", "decision_curve")
+_ERRORS = ("brier", "ece")  # of probabilities, too
 
 
 def _first_seed(outcome: Outcome, moved: bool) -> Predictions:

@@ -157,3 +157,17 @@ def test_an_about_file_without_its_keys_is_refused(tmp_path: Path, field: list[R
     (folder / "about.json").write_text("[]")
     with pytest.raises(RunError, match=r"about.json: found no study or source"):
         read_study(folder, field)
+
+
+def test_each_condition_has_its_own_network_and_division(tmp_path: Path, field: list[Row]) -> None:
+    folder = study(tmp_path, label="the other way")
+    (row,) = read_study(folder, field)
+    assert row["network"] == "Inception-v3, 160 px, fine-tuned, if the study's reference"
+    about = json.loads((folder / "about.json").read_text())
+    about["conditions"] = {
+        "patient": {"input_size": 96, "method": "linear probe", "split_by": "image"}
+    }
+    (folder / "about.json").write_text(json.dumps(about))
+    (row,) = read_study(folder, field)
+    assert row["network"] == "Inception-v3, 96 px, linear probe"
+    assert row["split"] == "by image"

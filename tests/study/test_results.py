@@ -103,7 +103,7 @@ def test_the_table_has_every_condition_and_holds_the_reference_apart() -> None:
     words = finding("base", [table])
     assert words.startswith("the base: AUC 0.")
     assert "the strong differs by +0." in words
-    assert "largest of 2 differences; 1 have P < 0.05" in words
+    assert "largest of 2 differences; 1 has P < 0.05" in words
     answer = finding("base", [table], "same")
     assert "the same differs by " in answer
     assert "one of 2 differences" in answer
@@ -145,6 +145,15 @@ def test_one_network_has_no_spread_between_seeds() -> None:
     (row,) = results_table([outcome("base", 1.5, seeds=1)], "base").records()
     assert row["auc_seed_sd"] is None
     assert "one network" in str(row["note"])
+    averaged = replace(outcome("base", 1.5, seeds=1), seeds=(-1,))
+    (row,) = results_table([averaged], "base").records()
+    assert "one ensemble" in str(row["note"])
+
+
+def test_without_the_reference_nothing_is_said_to_be_compared() -> None:
+    table = results_table([outcome("strong", 2.5)], "base")
+    assert finding("base", [table]) == "The reference was not run: nothing is compared."
+    assert table.caption.endswith("differences in AUC need the reference.")
 
 
 def test_a_subgroup_that_a_condition_fails_in_shows_in_the_interaction() -> None:

@@ -53,6 +53,18 @@ def test_inner_folds_are_averaged_and_their_validation_parts_put_together(tmp_pa
     np.testing.assert_allclose(folds.cutoffs, cutoff)
 
 
+def test_seeds_of_other_nodules_are_refused(tmp_path: Path) -> None:
+    arms = ARMS[:1]
+    first, second = (Unit(arms[0], replace(Config(), seed=seed), "") for seed in range(2))
+    for unit, prefix in ((first, "t"), (second, "u")):
+        for part in ("test", "val"):
+            labels = {f"{prefix}{k}": k % 2 for k in range(4)}
+            path = predictions_file(unit, arms[0].scorings[0], part, tmp_path)
+            write(path, labels, [0.1, 0.9, 0.1, 0.9], part)
+    with pytest.raises(RunError, match="whole, seed 1: found other nodules or labels than seed 0"):
+        read_outcomes(conditions_of(arms), [], [first, second], tmp_path)
+
+
 def test_validation_parts_that_overlap_in_part_are_refused(tmp_path: Path) -> None:
     made = units(tmp_path, [{"v0": 0, "v1": 1}, {"v0": 0, "v1": 1}, {"v0": 0, "v2": 1}])
     with pytest.raises(RunError, match="combined: found networks of different nodules"):

@@ -14,7 +14,13 @@ from sklearn.metrics import roc_auc_score
 
 from thyrojax.analysis.predictions import read_predictions
 from thyrojax.cli import main
-from thyrojax.study.plan import load_study, units_of
+from thyrojax.config import Config
+from thyrojax.data.dataset import open_dataset
+from thyrojax.errors import ConfigError
+from thyrojax.files import write_json
+from thyrojax.study import run
+from thyrojax.study.plan import Arm, load_study, units_of
+from thyrojax.study.run import is_finished, unit_file
 
 STUDY = """
 from thyrojax.study.plan import Arm, Change, Combined, Scoring, Study
@@ -155,15 +161,20 @@ def test_runs_of_other_machines_and_commits_are_counted_and_old_files_go(
     unit["versions"] |= {"processor": "96 x Other", "git_commit": "f" * 40}
     unit["resumed"] = True
     path.write_text(json.dumps(unit))
+    before = json.loads((tmp_path / "about.json").read_text())
     for name in ("tables/by_colour.csv", "predictions/gone.csv", "figures/gone.png"):
         (tmp_path / name).write_text("of an earlier study")
+        before["written"][name.partition("/")[0]].append(Path(name).stem)
+    (tmp_path / "about.json").write_text(json.dumps(before))
+    (tmp_path / "figures" / "mine.png").write_text("of the user's")
     assert main(command(tiny, phantom_set, tmp_path)) == 0
     about = json.loads((tmp_path / "about.json").read_text())
     assert "96 x Other" in about["machines"]
     assert f"{'f' * 40} (1 run)" in about["versions"]["git_commit"]
     assert about["resumed"] == 1
     found = {path.relative_to(tmp_path) for path in tmp_path.glob("[tpf]*/*")}
-    assert found == {path.relative_to(done) for path in done.glob("[tpf]*/*")}
+    kept = Path("figures/mine.png")
+    assert found == {kept, *(path.relative_to(done) for path in done.glob("[tpf]*/*"))}
 
 
 @pytest.mark.slow
@@ -269,6 +280,25 @@ def test_every_study_of_the_project_can_be_planned(phantom_set: Path) -> None:
         (("SCORINGS = (", "SCORINGS = (1 / 0,"), (), "found ZeroDivisionError"),
         (("", ""), ("--only", "round"), "--only: found 'round', expected one of square"),
         (("", ""), ("--only", "mm"), "found no arm that can be run"),
+        (('"crop_shape": "frame"', '"crop_shape": "circle"'), (), "arm frame: crop_shape: found"),
+        (('"crop_shape": "frame"', '"epochs": "3"'), (), "arm frame: epochs: found '3'"),
+        (('"crop_shape": "frame"', '"epochs": 0.0'), (), "arm frame: epochs: found 0.0"),
+        (("seeds=2,", 'small={"size": 96},'), (), "tiny, small: found field 'size'"),
+        (('Arm("frame"', 'Arm("../frame"'), (), "found an arm or scoring '../frame'"),
+        (
+            ("arms=lambda base: [", "arms=lambda base: [base.rate,"),
+            (),
+            "arms: found AttributeError",
+        ),
+        (('reference="square-m50"', "reference=lambda base: 1 / 0"), (), "found ZeroDivisionError"),
+        (("lambda dataset: ", "lambda dataset: dataset.no or "), (), "lacks of mm: found Attrib"),
+        (("", ""), ("--split", "s.csv", "--folds", "3"), "folds: found 3 with split s.csv"),
+        (
+            ('"crop_shape": "frame"', '"train_share": 0.5'),
+            ("--split", "s.csv"),
+            "train_share: found",
+        ),
+        (("", ""), ("--weights", "imagenet"), "and THYROJAX_OFFLINE set"),
         (("", ""), ("--shard", "3/2"), "--shard: found '3/2'"),
         (("", ""), ("--jobs", "0", "--dry-run"), "--jobs: found 0, expected 1 to "),
         (("", ""), ("--jobs", "4096"), "--jobs: found 4096, expected 1 to "),
@@ -283,7 +313,10 @@ def test_faults_are_one_line(
     phantom_set: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("THYROJAX_OFFLINE", "1")
+    monkeypatch.setenv("THYROJAX_CACHE", str(tmp_path / "cache"))
     path = tmp_path / "bad.py"
     path.write_text(STUDY.replace(*change) if change[0] else STUDY)
     assert main(command(path, phantom_set, tmp_path / "work", *more)) == 2
@@ -291,6 +324,44 @@ def test_faults_are_one_line(
     assert told in line
     assert line.count("\n") == 1
     assert not (tmp_path / "work" / "runs").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(
+    tiny: Path, phantom_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "work").write_text("a file")
+    assert main(command(tiny, phantom_set, tmp_path / "work")) == 2
+    line = capsys.readouterr().err
+    assert "found Not a directory, expected a place where a run can be written" in line
+    assert line.count("\n") == 1
+
+
+def test_a_start_from_random_weights_does_not_pass_for_another(
+    tiny: Path, phantom_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = tmp_path / "weights.h5"
+    weights.write_text("never read")
+    run = tmp_path / "work" / "runs" / "square" / "seed0"
+    run.mkdir(parents=True)
+    (run / "config.json").write_text("{}")
+    (run / "weights.json").write_text('{"source": null}')
+    fields = ("--weights", str(weights))
+    assert main(command(tiny, phantom_set, tmp_path / "work", *fields)) == 2
+    assert "weights.json: found a start from random weights" in capsys.readouterr().err
+
+
+def test_a_file_with_other_content_makes_another_unit(phantom_set: Path, tmp_path: Path) -> None:
+    split = tmp_path / "s.csv"
+    split.write_text("one")
+    arm = Arm("base", "base")
+    (unit,) = units_of([arm], Config(split=str(split)), [0], {"": open_dataset(phantom_set)})
+    path = unit_file(unit, tmp_path)
+    path.parent.mkdir(parents=True)
+    write_json(path, {**run._identity(unit), "data": {"fingerprint": unit.fingerprint}})
+    assert is_finished(unit, tmp_path)
+    split.write_text("another")
+    with pytest.raises(ConfigError, match=r"unit\.json: found a finished unit of split "):
+        is_finished(unit, tmp_path)
 
 
 def test_no_such_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

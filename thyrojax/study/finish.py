@@ -38,23 +38,49 @@ def finish(
     outcomes = read_outcomes(conditions_of(arms), study.combined, units, workdir)
     tables = tabulate(study, reference, outcomes)
     names = {table.name for table in tables}
+    compared_with = [c.arm.name for c in conditions_of(arms) if c.name == reference]
     lines = [
         *left_out,
         *(
             f"by {column}: found fewer than two categories with {FEWEST} nodules of each class"
             for column in study.subgroups
-            if f"by_{column}" not in names
+            if f"by_{column}" not in names and compared_with
         ),
     ]
     told = [read_unit(unit, workdir) for unit in units]
-    compared_with = [c.arm.name for c in conditions_of(arms) if c.name == reference]
     config = next((u.config for u in units if u.arm.name in compared_with), units[0].config)
     about = {
         **_about(study, config, units, told, open_dataset(sets[""]).info),
         "command": command,
         "left_out": "; ".join(lines) or "nothing",
+        "conditions": _conditions(study, arms, units),
     }
-    return publish(Finished(study, reference, tuple(outcomes), tables, about, workdir, sets[""]))
+    done = Finished(
+        study, reference, tuple(outcomes), tables, about, workdir, sets[""], tuple(units)
+    )
+    return publish(done)
+
+
+def _conditions(
+    study: Study, arms: Sequence[Arm], units: Sequence[Unit]
+) -> dict[str, dict[str, Any]]:
+    """What network each condition is of (a mean: its first one), and what its data are split by."""
+    configs = {unit.arm.name: unit.config for unit in units}
+    told = {
+        condition.name: {
+            "input_size": configs[condition.arm.name].input_size,
+            "method": _METHODS[condition.arm.method],
+            "split_by": configs[condition.arm.name].split_by,
+        }
+        for condition in conditions_of(arms)
+    }
+    for one in study.combined:
+        if one.conditions[0] in told:
+            told[one.name] = told[one.conditions[0]]
+    return told
+
+
+_METHODS = {"train": "fine-tuned", "frozen": "linear probe"}
 
 
 def _about(
@@ -74,7 +100,7 @@ def _about(
             f"{info['n_nodules']:,} {info['subject']}: {info['label_names'][0]} against "
             f"{info['label_names'][1]}"
         ),
-        "method": "linear probe" if probes else "fine-tuned",
+        "method": _METHODS["frozen" if probes else "train"],
         "input_size": config.input_size,
         "epochs": config.epochs,
         "folds": config.folds,

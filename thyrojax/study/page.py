@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +23,7 @@ from thyrojax.study.figures import (
     draw_subgroups,
     lines_along,
 )
-from thyrojax.study.plan import Study
+from thyrojax.study.plan import Study, Unit
 from thyrojax.study.results import folds_table, results_table, subgroup_table
 from thyrojax.study.scores import Outcome
 
@@ -39,6 +40,7 @@ class Finished:
       about: command, data, versions, seeds, folds, seconds: the content of about.json.
       workdir: of the study.
       data: the built set of the main arms.
+      units: the networks, seed by seed.
     """
 
     study: Study
@@ -48,6 +50,7 @@ class Finished:
     about: Mapping[str, Any]
     workdir: Path
     data: Path
+    units: tuple[Unit, ...]
 
 
 def tabulate(study: Study, reference: str, outcomes: Sequence[Outcome]) -> tuple[Table, ...]:
@@ -78,23 +81,41 @@ def publish(finished: Finished) -> Path:
     for name, rendered in drawn.items():
         write_whole(finished.workdir / "figures" / f"{name}.png", rendered.png)
         write_whole(finished.workdir / "figures" / f"{name}.svg", rendered.svg)
+    written = {
+        "predictions": [outcome.name for outcome in finished.outcomes],
+        "tables": [table.name for table in finished.tables],
+        "figures": list(drawn),
+    }
+    before = _written_before(finished.workdir)
     about = {
         **finished.about,
         "finding": finding(finished.reference, finished.tables, study.answer),
+        "written": written,
     }
     write_json(finished.workdir / "about.json", about)
-    _remove_others(finished.workdir / "predictions", {o.name for o in finished.outcomes})
-    _remove_others(finished.workdir / "tables", {table.name for table in finished.tables})
-    _remove_others(finished.workdir / "figures", set(drawn))
+    for folder, stems in before.items():
+        _remove(finished.workdir / folder, set(stems) - set(written.get(folder, ())))
     path = finished.workdir / "study.html"
     write_whole(path, _page(finished, drawn, about, more).encode())
     return path
 
 
-def _remove_others(folder: Path, stems: set[str]) -> None:
-    for path in folder.iterdir():
-        if path.stem not in stems:
-            path.unlink()
+def _written_before(workdir: Path) -> dict[str, list[str]]:
+    """Names of the files that an earlier call wrote, by folder: none but these may be removed."""
+    try:
+        about = json.loads((workdir / "about.json").read_text(encoding="utf-8"))
+        return {str(folder): list(map(str, stems)) for folder, stems in about["written"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+_ENDINGS = ("csv", "md", "png", "svg")
+
+
+def _remove(folder: Path, stems: Iterable[str]) -> None:
+    for stem in stems:
+        for ending in _ENDINGS:
+            (folder / f"{stem}.{ending}").unlink(missing_ok=True)
 
 
 def finding(reference: str, tables: Sequence[Table], answer: str = "") -> str:
@@ -108,11 +129,13 @@ def finding(reference: str, tables: Sequence[Table], answer: str = "") -> str:
     rows = {str(row["condition"]): row for row in results.records()}
     compared = [row for row in rows.values() if row["difference"] is not None]
     base = rows.get(reference)
-    told = f"{base['label']}: AUC {_interval(base, 'auc')}" if base else ""
+    if base is None:
+        return "The reference was not run: nothing is compared."
+    told = f"{base['label']}: AUC {_interval(base, 'auc')}"
     if not compared:
         return told + "."
     apart = [row for row in compared if row["p_holm"] is not None and row["p_holm"] < 0.05]  # type: ignore[operator]
-    if base and not apart and base["auc_low"] is not None and base["auc_low"] <= 0.5:  # type: ignore[operator]
+    if not apart and base["auc_low"] is not None and base["auc_low"] <= 0.5:  # type: ignore[operator]
         return (
             f"{told}, no better than chance: these data cannot answer with this method (of "
             f"{len(compared)} difference{'s' if len(compared) > 1 else ''} none has P < 0.05 after "
@@ -124,7 +147,8 @@ def finding(reference: str, tables: Sequence[Table], answer: str = "") -> str:
     count = (
         "the only comparison"
         if len(compared) == 1
-        else f"{which} of {len(compared)} differences; {len(apart)} have P < 0.05 after Holm"
+        else f"{which} of {len(compared)} differences; {len(apart)} "
+        f"{'has' if len(apart) == 1 else 'have'} P < 0.05 after Holm"
     )
     told += f"; {chosen['label']} differs by {_interval(chosen, 'difference', '+')} ({count})"
     for table in others:
@@ -265,4 +289,13 @@ def _print(table: Table) -> str:
     return print_any(table, headings)
 
 
-_NOT_SHOWN = ("command", "versions", "finding", "data", "title", "question")
+_NOT_SHOWN = (
+    "conditions",
+    "written",
+    "command",
+    "versions",
+    "finding",
+    "data",
+    "title",
+    "question",
+)

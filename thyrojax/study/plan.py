@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from thyrojax.config import Config
+from thyrojax.config import Config, check_types
 from thyrojax.data.dataset import Dataset
 from thyrojax.errors import ConfigError
 
@@ -215,12 +216,19 @@ def chosen_arms(
       sets: by the name that arms call them.
 
     Raises:
-      ConfigError: an unknown name; two arms of one name; an arm's field that does not exist; the
-        reference is not among the study's conditions.
+      ConfigError: an unknown name; a name that is no file's; two arms of one name; an arm's field
+        that does not exist, or a value that is not of its type; the reference is not among the
+        study's conditions; a function of the study fails.
     """
-    arms = list(study.arms(base))
+    arms = list(_called(study, "arms", study.arms, base))
     names = [arm.name for arm in arms]
     conditions = [condition.name for condition in conditions_of(arms)]
+    for name in conditions:
+        if not _FILE_NAME.fullmatch(name):
+            raise ConfigError(
+                f"{study.name}: found an arm or scoring {name!r}, expected letters, digits and "
+                ". _ - that begin with none of these, as files are named by it"
+            )
     for kind, found in (("arm", names), ("condition", conditions)):
         twice = sorted({name for name in found if found.count(name) > 1})
         if twice:
@@ -239,20 +247,14 @@ def chosen_arms(
     unknown = [name for name in only if name not in names]
     if unknown:
         raise ConfigError(f"--only: found {unknown[0]!r}, expected one of {', '.join(names)}")
-    known = {f.name for f in dataclasses.fields(Config)}
     for arm in arms:
-        odd = sorted(set(arm.changes) - known)
-        if odd:
-            raise ConfigError(
-                f"{study.name}, arm {arm.name}: found field {odd[0]!r}, expected one "
-                "of the configuration"
-            )
+        check_fields(f"{study.name}, arm {arm.name}", arm.changes)
     chosen, left_out = [], []
     for arm in arms:
         lacking = (
             "not asked for"
             if only and arm.name not in only
-            else arm.lacks(sets[arm.data])
+            else _called(study, f"lacks of {arm.name}", arm.lacks, sets[arm.data])
             if arm.data in sets
             else f"found no --data {arm.data}=DIR, expected the set {arm.data}"
         )
@@ -265,9 +267,27 @@ def chosen_arms(
     return chosen, left_out
 
 
+def check_fields(place: str, changes: Mapping[str, Any]) -> None:
+    """Refuses changes of a configuration that it cannot take; ranges are not looked at.
+
+    Raises:
+      ConfigError: an unknown field, or a value that is not of its field's type.
+    """
+    known = {field.name for field in dataclasses.fields(Config)}
+    odd = sorted(set(changes) - known)
+    if odd:
+        raise ConfigError(f"{place}: found field {odd[0]!r}, expected one of the configuration")
+    try:
+        check_types(changes)
+    except ConfigError as error:
+        raise ConfigError(f"{place}: {error}") from None
+
+
 def reference_of(study: Study, base: Config) -> str:
     """The name of the condition that the others are compared with."""
-    return study.reference if isinstance(study.reference, str) else study.reference(base)
+    if isinstance(study.reference, str):
+        return study.reference
+    return _called(study, "reference", study.reference, base)
 
 
 def conditions_of(arms: Sequence[Arm]) -> list[Condition]:
@@ -282,6 +302,10 @@ def units_of(
 
     All seeds have the same parts of the data, drawn from the base's seed. A frozen network does not
     depend on the seed: its one seed is the first.
+
+    Raises:
+      ConfigError: a value of an arm is not what its field takes, or is of no effect because the
+        parts of the data are given.
     """
     split_seed = base.seed if base.split_seed < 0 else base.split_seed
     units = []
@@ -290,11 +314,40 @@ def units_of(
             for arm in arms:
                 if arm.method == "frozen" and place:
                     continue
-                config = dataclasses.replace(
-                    base,
-                    **{"split_seed": split_seed, "name": arm.name, **arm.changes},
-                    seed=seed,
-                    fold=fold,
-                )
+                try:
+                    config = dataclasses.replace(
+                        base,
+                        **{"split_seed": split_seed, "name": arm.name, **arm.changes},
+                        seed=seed,
+                        fold=fold,
+                    )
+                except ConfigError as error:
+                    raise ConfigError(f"arm {arm.name}: {error}") from None
+                _check_split(arm, config)
                 units.append(Unit(arm, config, sets[arm.data].fingerprint))
     return units
+
+
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def _called(study: Study, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function of the study returns, which is the user's code."""
+    try:
+        return function(*arguments)
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"{study.name}, {name}: found {error!r} when called") from error
+
+
+def _check_split(arm: Arm, config: Config) -> None:
+    """A given split.csv leaves nothing to draw: what would change the drawing has no effect."""
+    drawn = {"folds": 0, "inner_folds": 0, "train_share": 1.0, "split_by": "patient"}
+    for name, without in drawn.items():
+        found = getattr(config, name)
+        if config.split and found != without:
+            raise ConfigError(
+                f"arm {arm.name}, {name}: found {found!r} with split {config.split}, expected "
+                f"{without!r}, as a given split leaves nothing to draw"
+            )

@@ -152,13 +152,14 @@ def results_table(outcomes: Sequence[Outcome], reference: str) -> Table:
             if record["auc_folds"] is None:
                 notes.append("a fold has one class only")
         if len(by_seed) == 1:
-            notes.append("one network: no spread between seeds")
+            of_what = "ensemble" if outcome.seeds == (-1,) else "network"
+            notes.append(f"one {of_what}: no spread between seeds")
         told = against.get(outcome.name)
         if outcome.name == reference:
             notes.append("the reference")
         elif told is None:
             notes.append("not compared: other nodules than the reference, or no reference")
-        elif told.p is None:
+        elif told.low is not None and told.p is None:
             notes.append("never differs from the reference")
         record |= {
             "difference": told.value if told else None,
@@ -170,10 +171,11 @@ def results_table(outcomes: Sequence[Outcome], reference: str) -> Table:
         }
         records.append(record)
     first = outcomes[0]
+    from_what = f"from “{of[reference].label}”" if reference in of else "need the reference"
     return table_of(
         "results",
         f"Every condition on {len(first.labels):,} nodules of {len(set(first.patient_ids)):,} "
-        f"patients; differences in AUC from “{of[reference].label if reference in of else '-'}”.",
+        f"patients; differences in AUC {from_what}.",
         records,
         [
             "AUC, sensitivity, specificity and accuracy are means over the seeds, folds pooled; "

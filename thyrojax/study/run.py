@@ -8,6 +8,7 @@ share the folder and nothing else.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import resource
 import shutil
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from thyrojax import weights
 from thyrojax.analysis.predictions import Predictions, write_predictions
 from thyrojax.config import Config
 from thyrojax.data import splits
@@ -35,6 +37,7 @@ from thyrojax.train.loop import train
 from thyrojax.train.provenance import versions
 from thyrojax.train.scoring import score_rows
 from thyrojax.trained_run import open_trained, scoring_mapping
+from thyrojax.weights import store
 
 Say = Callable[[str], None]
 Scored = dict[str, dict[str, np.ndarray]]  # scoring -> part -> scores
@@ -88,6 +91,7 @@ def is_finished(unit: Unit, workdir: Path) -> bool:
     # What the configuration has gained since was as it is by default.
     told["config"] = {**dataclasses.asdict(Config()), **told.get("config", {})}
     told["data"] = {"fingerprint": told.get("data", {}).get("fingerprint")}
+    told.setdefault("files", _file_digests(unit.config))
     now = {**_identity(unit), "data": {"fingerprint": unit.fingerprint}}
     for name, value in now.items():
         if told.get(name) != value:
@@ -126,7 +130,13 @@ def predictions_file(unit: Unit, scoring: Scoring, part: str, workdir: Path) -> 
 
 
 def run_unit(unit: Unit, data: Path, workdir: Path, say: Say) -> bool:
-    """Trains and scores one unit; False where SIGTERM stopped it."""
+    """Trains and scores one unit; False where SIGTERM stopped it.
+
+    Raises:
+      WeightsError: the weights that it starts from are not at hand.
+      RunError: it was begun without them.
+      ThyrojaxError: as `train` and scoring.
+    """
     run = workdir / "runs" / unit.folder
     resumed, started = (run / "checkpoints").is_dir(), time.perf_counter()
     if run.is_dir() and not (run / "config.json").exists():
@@ -136,6 +146,7 @@ def run_unit(unit: Unit, data: Path, workdir: Path, say: Say) -> bool:
         parts = splits.chosen_split(unit.config, dataset.records, dataset.near_duplicates)
         trained_seconds, scored = 0.0, _frozen(unit, dataset, parts)
     else:
+        _check_start(unit.config, run, say)
         if not train(unit.config, data, run, quiet=True, say=say):
             return False
         trained_seconds = time.perf_counter() - started
@@ -178,9 +189,47 @@ def _identity(unit: Unit) -> dict[str, Any]:
             }
             for scoring in unit.arm.scorings
         ],
+        "files": _file_digests(unit.config),
     }
     found: dict[str, Any] = json.loads(json.dumps(of))
     return found
+
+
+def _file_digests(config: Config) -> dict[str, str | None]:
+    """SHA-256 of the files that the configuration names; None where it names none, or it is gone.
+
+    Tags of weights always mean the same file.
+    """
+    no_files = ("", "none", *weights.CATALOG)
+    named = {"split": config.split, "weights": config.weights}
+    return {
+        name: None if text in no_files else _file_digest(Path(text)) for name, text in named.items()
+    }
+
+
+def _file_digest(path: Path) -> str | None:
+    if not path.exists():
+        return None
+    told = path.stat()
+    return _digest_as_of(path, told.st_size, told.st_mtime_ns)
+
+
+@functools.cache
+def _digest_as_of(path: Path, size: int, modified: int) -> str:
+    return store.digest(path)
+
+
+def _check_start(config: Config, run: Path, say: Say) -> None:
+    """A single run may start from random weights without a network; an arm's label would lie."""
+    if config.weights == "none":
+        return
+    weights.locate(config.weights, announce=say)
+    told = run / "weights.json"
+    if told.is_file() and json.loads(told.read_text(encoding="utf-8"))["source"] is None:
+        raise RunError(
+            f"{told}: found a start from random weights, expected {config.weights}; remove this "
+            "run's folder"
+        )
 
 
 def _difference(before: Any, now: Any) -> str:

@@ -79,7 +79,7 @@ def read_outcomes(
     is one seed.
 
     Raises:
-      RunError: the folds of one seed test a nodule twice.
+      RunError: the folds of one seed test a nodule twice, or two seeds test other nodules.
       PredictionsError: a file cannot be used.
     """
     scored: dict[str, list[Scored]] = {}
@@ -155,6 +155,13 @@ def _pooled(name: str, label: str, x: float | None, scored: Sequence[Scored]) ->
         tables.append(take(pooled, order))
         cutoffs.append(cut[order])
     first = tables[0]
+    for seed, table in zip(seeds, tables, strict=True):
+        alike = table.image_ids == first.image_ids and np.array_equal(table.labels, first.labels)
+        if not alike:
+            raise RunError(
+                f"{name}, seed {seed}: found other nodules or labels than seed {seeds[0]} has, "
+                "expected the same; take a new --workdir"
+            )
     if len(set(first.image_ids)) < len(first):
         raise RunError(f"{name}: found nodules that two folds test, expected each in one")
     return Outcome(

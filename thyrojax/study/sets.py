@@ -15,7 +15,7 @@ from thyrojax.data.dataset import open_dataset
 from thyrojax.data.sources import read_source
 from thyrojax.errors import ConfigError
 from thyrojax.presets import PRESETS, load_preset
-from thyrojax.study.plan import Study
+from thyrojax.study.plan import Study, check_fields
 
 PHANTOM = "phantom"
 PHANTOM_PATIENTS = 600
@@ -48,7 +48,12 @@ def open_sets(texts: Sequence[str], workdir: Path, small: bool) -> dict[str, Pat
 
 
 def base_config(study: Study, data: Path, small: bool) -> Config:
-    """The preset that belongs to a set's source, with the study's small fields if so wished."""
+    """The preset that belongs to a set's source, with the study's small fields if so wished.
+
+    Raises:
+      ConfigError: a field of `Study.small` that a configuration cannot take.
+    """
+    check_fields(f"{study.name}, small", study.small)
     source = open_dataset(data).info["source"]
     preset = _PRESET_OF.get(source, source if source in PRESETS else _OTHERS)
     config = load_preset(preset)

@@ -81,9 +81,17 @@ def make_run(config: Config, dataset: Dataset, run: Path, parts: splits.Parts) -
 
     Writes config.json, split.csv, near_duplicates.csv (the pairs that the split joined), data.json
     and versions.json.
+
+    Raises:
+      ConfigError: the folder cannot be made.
     """
     pairs = splits.joined_pairs(config, dataset.near_duplicates)
-    run.mkdir(parents=True, exist_ok=True)
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"{run}: found {error.strerror or error}, expected a place where a run can be written"
+        ) from None
     splits.write_split(run / "split.csv", dataset.records, parts)
     splits.write_joined(run / "near_duplicates.csv", dataset.records, pairs)
     write_json(run / "data.json", {**dataset.info, "folder": str(dataset.folder.absolute())})
