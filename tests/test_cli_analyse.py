@@ -173,6 +173,8 @@ def test_a_validation_file_of_one_class(folder: Path, capsys: pytest.CaptureFixt
         (("--prevalence", "7"), "prevalence: found 7.0"),
         (("--reader", "expert"), "--reader: found no column 'expert'"),
         (("--exposures", "none.toml"), "none.toml: found no such file"),
+        (("--cutoff", "0.5", "--cutoff-rule", "closest"), "found closest, expected none beside"),
+        (("--seed", "-1"), "seed: found -1, expected a whole number from 0 up"),
         (("--edges", "1", "1"), "edges: found 1.0 1.0, expected rising sizes in cm above 0"),
     ],
 )
@@ -180,6 +182,69 @@ def test_an_option_that_cannot_be(
     folder: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str
 ) -> None:
     assert message in refused(capsys, "good.csv", *arguments)
+
+
+def test_a_run_is_not_written_over(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "study").mkdir()
+    (folder / "study" / "config.json").write_text("{}")
+    (folder / "study" / "metrics.json").write_text("the run's")
+    assert "--out: found study, a run, expected a folder" in refused(capsys, "good.csv")
+    assert (folder / "study" / "metrics.json").read_text() == "the run's"
+
+
+def test_what_an_earlier_study_had_and_this_one_lacks_is_removed(folder: Path) -> None:
+    command = ["--out", "study", "--resamples", "200", "--quiet"]
+    assert main(["analyse", "good.csv", *command]) == 0
+    assert (folder / "study/tables/size_groups.md").exists()
+    (folder / "study/tables/mine.csv").write_text("the user's")
+    bare = [",".join(row.split(",")[:4]) for row in ROWS]
+    write(folder / "bare.csv", bare, "image_id,patient_id,label,score")
+    assert main(["analyse", "bare.csv", *command]) == 0
+    left = {path.stem for path in (folder / "study").glob("*/*")}
+    assert not left & {"size_groups", "odds_ratios", "features", "readers"}
+    assert {"roc", "mine"} <= left
+
+
+def test_a_blank_behind_an_id_is_no_part_of_it(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blank = [row.replace("i", "j", 1).replace(",p", ", p", 1) for row in ROWS]
+    write(folder / "blank.csv", blank)
+    line = refused(capsys, "good.csv", "--cutoff-from", "blank.csv")
+    assert "found patient 'p1' and 23 more of good.csv here too" in line
+
+
+def test_of_a_file_of_several_parts_the_validation_rows_choose(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    others = [row.replace("i", "j", 1).replace(",p", ",q", 1) for row in ROWS]
+    parts = [f"{row},{'val' if i < 20 else 'test'}" for i, row in enumerate(others)]
+    write(folder / "parts.csv", parts, f"{HEADER},split")
+    command = ["analyse", "good.csv", "--cutoff-from", "parts.csv", "--out", "study", "--quiet"]
+    assert main([*command, "--resamples", "200"]) == 0
+    said = capsys.readouterr().out
+    assert "Youden on the validation part (n = 20)" in said
+    assert "parts.csv holds several parts: its validation rows alone choose." in said
+    write(folder / "parts.csv", [row.replace(",val", ",train") for row in parts], f"{HEADER},split")
+    (folder / "study").rename("elsewhere")
+    line = refused(capsys, "good.csv", "--cutoff-from", "parts.csv")
+    assert "parts.csv, split: found several parts and no validation rows" in line
+
+
+def test_cases_of_one_class_have_a_decision_curve_at_a_prevalence(folder: Path) -> None:
+    write(folder / "one.csv", ROWS[::2])
+    command = ["analyse", "one.csv", "--out", "study", "--prevalence", "0.05", "--quiet"]
+    assert main([*command, "--resamples", "200"]) == 0
+
+
+def test_the_readers_column_is_no_feature(folder: Path) -> None:
+    write(
+        folder / "read.csv", [f"{row},{i % 3 % 2}" for i, row in enumerate(ROWS)], f"{HEADER},rad1"
+    )
+    command = ["analyse", "read.csv", "--out", "study", "--reader", "rad1", "--quiet"]
+    assert main([*command, "--resamples", "200"]) == 0
+    with (folder / "study/tables/features.csv").open() as file:
+        assert {row["feature"] for row in csv.DictReader(file)} == {"shape"}
 
 
 def test_a_failed_command_leaves_the_earlier_study_as_it_was(

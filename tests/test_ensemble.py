@@ -148,6 +148,11 @@ def evaluated_in_part(run: Path) -> None:
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
 
 
+def chosen_at_another_margin(run: Path) -> None:
+    path = run / "predictions" / "val.csv"
+    path.write_text(path.read_text().replace(",50,", ",0,"))
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
@@ -162,6 +167,7 @@ def evaluated_in_part(run: Path) -> None:
             RunError,
             r"test.csv: found no such file.*thyrojax evaluate .*--split test",
         ),
+        (chosen_at_another_margin, RunError, r"val.csv, margin: found 0, expected 50 as in test"),
         (evaluated_in_part, RunError, r"test.csv: found 1 nodules more or less than the test part"),
     ],
 )

@@ -34,7 +34,7 @@ def _explain(args: argparse.Namespace) -> None:
     layer = f" of {found['layer']}" if found["method"] == "gradcam" else ""
     print(
         f"{found['split']}: {found['n']} nodules, {found['method']}{layer}, "
-        f"class {found['target']}, margin {found['margin']} px"
+        f"class {found['target']}, margin {found['margin']} {found['margin_unit']}"
     )
     _print_mass(found)
     if found["completeness_gap"] is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,8 @@ def ensemble(runs: Sequence[Path], out: Path, part: str = "test") -> dict[str, A
         for one in parts.values():
             _check_same_part(runs[0], run, one)
     tables = {one: [_predictions(run, one, of) for run in runs] for one, of in parts.items()}
+    for place, run in enumerate(runs):
+        _check_margins(run, {one: found[place] for one, found in tables.items()})
     means = {one: _mean(runs, one, found) for one, found in tables.items()}
     cutoff = Cutoff(0.5, "0.5, fixed")
     if name != "val":
@@ -58,7 +60,14 @@ def ensemble(runs: Sequence[Path], out: Path, part: str = "test") -> dict[str, A
         cutoff = Cutoff(youden_cutoff(validation.labels, validation.scores), "validation, Youden")
     mean = means[name]
     figures = {
-        **summarise(mean.labels, mean.scores, cutoff.value, cutoff.source, mean.patient_ids),
+        **summarise(
+            mean.labels,
+            mean.scores,
+            cutoff.value,
+            cutoff.source,
+            mean.patient_ids,
+            clusters=True,
+        ),
         "split": in_split,
         "runs": [str(run) for run in runs],
         "aucs": [float(roc.auc(found.labels, found.scores)) for found in tables[name]],
@@ -126,6 +135,19 @@ def _predictions(run: Path, name: str, part: str) -> Predictions:
             f"{part} part of {run / 'split.csv'}, expected all of it; evaluate the run again"
         )
     return found
+
+
+def _check_margins(run: Path, tables: Mapping[str, Predictions]) -> None:
+    """The scores that choose the cutoff are of the margin of those that are called."""
+    margins = {name: set(table.columns.get("margin", ())) for name, table in tables.items()}
+    (name, of_part), *others = margins.items()
+    for other, of_other in others:
+        if of_other != of_part:
+            found, expected = (" ".join(sorted(one)) or "none" for one in (of_other, of_part))
+            raise RunError(
+                f"{run / 'predictions' / other}.csv, margin: found {found}, expected {expected} as "
+                f"in {name}.csv; evaluate the run again"
+            )
 
 
 def _mean(runs: Sequence[Path], name: str, tables: Sequence[Predictions]) -> Predictions:

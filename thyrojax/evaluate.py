@@ -102,6 +102,7 @@ def evaluate(
             cutoff.value,
             cutoff.source,
             predictions.patient_ids,
+            clusters=True,
         ),
         "split": part_in_split,
         "margin": margin,
@@ -205,7 +206,8 @@ def predict(
 
     Returns:
       `score`, `call` ("benign" or "malignant", or the data's own label names), `cutoff` and
-      `cutoff_from` (0.5 where the run has not been evaluated), `window` [left, top, width, height],
+      `cutoff_from` (0.5 where the run has not been evaluated; says so where it was at another step
+      or margin), `window` [left, top, width, height],
       `margin` (pixels), `step`.
 
     Raises:
@@ -234,7 +236,7 @@ def predict(
     crop = crop_opencv(frame, cut, config.input_size, config.border)
     score_step = jax.jit(score_members(config, make_score_step(config)))
     score = float(np.mean(score_step(trained.variables, crop[None, :, :, None])))
-    cutoff, cutoff_from = run_cutoff(run)
+    cutoff, cutoff_from = run_cutoff(run, trained.step, config.margin_eval)
     return {
         "image": str(image),
         "score": score,

@@ -72,10 +72,10 @@ def explain(
       sanity: also how much the maps change as layers are made random, on 16 nodules.
 
     Returns:
-      `split`, `n`, `method`, `layer`, `target`, `margin`, `step`, `mass_in_box` and `box_share`
-      (medians; None without a map), `above_chance` (maps with more mass than the box's share),
-      `without_map`, `completeness_gap` and `logit_difference` (medians of their sizes, None but for
-      integrated gradients), `sanity` (list of steps) and `file`.
+      `split`, `n`, `method`, `layer`, `target`, `margin`, `margin_unit`, `step`, `mass_in_box` and
+      `box_share` (medians; None without a map), `above_chance` (maps with more mass than the box's
+      share), `without_map`, `completeness_gap` and `logit_difference` (medians of their sizes, None
+      but for integrated gradients), `sanity` (list of steps) and `file`.
 
     Raises:
       RunError, ConfigError, DataError: the run, an option or the data cannot be used.
@@ -83,13 +83,14 @@ def explain(
     part, part_in_split = part_names(part)
     _check_options(method, layer, margin, n)
     layer = layer or LAST_LAYER
-    cutoff, _ = run_cutoff(run)
     trained = open_trained(run, which)
     config = trained.config
     margin = config.margin_eval if margin is None else margin
+    cutoff, cutoff_from = run_cutoff(run, trained.step, margin)
     dataset = open_run_data(run, data, config)
     parts = splits.read_run_split(run, config, dataset.records, dataset.near_duplicates)
     rows = _sample(parts[part_in_split], n, config.seed)
+    say(f"calls at cutoff {cutoff:.4f} ({cutoff_from})")
     mapping = scoring_mapping(config)
     scores = score_rows(mapping, mapping.put(trained.variables), dataset, rows, config, margin)
     labels = np.asarray([dataset.records[row].label for row in rows], np.int64)
@@ -143,6 +144,7 @@ def explain(
         "layer": lines[0]["layer"],
         "target": target,
         "margin": margin,
+        "margin_unit": config.margin_unit,
         "step": trained.step,
         **_summary(lines),
         "sanity": [step._asdict() for step in steps],

@@ -122,8 +122,12 @@ def record_window(record: Record, config: Config, margin: int) -> Window:
     return window(record.box, pixels, config.crop_shape, config.border, record.height, record.width)
 
 
-def run_cutoff(run: Path) -> tuple[float, str]:
+def run_cutoff(run: Path, step: int, margin: int) -> tuple[float, str]:
     """The cutoff of the run's evaluation and where it is from; 0.5 where there was none.
+
+    Args:
+      step, margin: of the scores that are to be called. Where the evaluation was at another step
+        or margin, the second value says so.
 
     Raises:
       RunError: metrics.json is damaged.
@@ -133,7 +137,13 @@ def run_cutoff(run: Path) -> tuple[float, str]:
         return 0.5, "0.5: the run has not been evaluated"
     try:
         metrics = json.loads(path.read_text())
-        return float(metrics["cutoff"]), str(metrics["cutoff_from"])
+        cutoff, source = float(metrics["cutoff"]), str(metrics["cutoff_from"])
+        told = [
+            f"{name} {metrics[name]} and not {value}"
+            for name, value in (("step", step), ("margin", margin))
+            if metrics.get(name, value) != value
+        ]
+        return cutoff, f"{source}; of {', '.join(told)}" if told else source
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(
             f"{path}: found {error!r}, expected what `thyrojax evaluate` wrote"

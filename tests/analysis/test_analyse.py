@@ -9,10 +9,9 @@ import pytest
 
 from experiments.guan2019.published.printed import expand
 from thyrojax.analysis.analyse import analyse
-from thyrojax.analysis.cases import take
 from thyrojax.analysis.cutoff import Rule
 from thyrojax.analysis.options import Options
-from thyrojax.analysis.predictions import Predictions
+from thyrojax.analysis.predictions import Predictions, take
 from thyrojax.errors import PredictionsError
 
 QUICK = Options(resamples=200)

@@ -105,3 +105,17 @@ def test_a_patient_of_the_validation_file_among_the_reported_is_refused(tmp_path
         "val.csv, patient_id: found patient 'p0' and 5 more of test.csv here too, expected no "
         "patient in both"
     )
+
+
+@pytest.mark.parametrize(("column", "cell"), [("reader_label", "maybe"), ("size_mm", "big")])
+def test_a_call_or_a_size_that_is_none_is_named_by_its_row_in_the_file(
+    tmp_path: Path, column: str, cell: str
+) -> None:
+    path = _file(
+        tmp_path,
+        "a,p,1,0.9,val,",
+        f"b,q,0,0.1,test,{cell}",
+        "c,r,1,0.2,test,",
+        header=f"image_id,patient_id,label,score,split,{column}",
+    )
+    assert f"{column}, row 2 (image_id 'b'): found '{cell}', expected" in _refusal(path)

@@ -315,6 +315,42 @@ def test_a_given_split_and_folds_are_told_as_such(facts: Facts) -> None:
     assert "fold 2 is the test part" in _lines("claim", folded)["19"].answer
 
 
+def test_what_parts_were_drawn_from_is_told_as_it_was(facts: Facts) -> None:
+    drawn = {"split_seed": 3, "folds": 5, "fold": 1, "inner_folds": 4, "inner_fold": 2}
+    config = {**(facts.config or {}), **drawn, "train_share": 0.5}
+    told = _lines("claim", dataclasses.replace(facts, config=config))["19"].answer
+    assert "(seed 3); fold 1 is the test part, number 2 of 4 parts of the others" in told
+    assert "A share of 0.5 of the training patients was used." in told
+    config = {**(facts.config or {}), "split_by": "image"}
+    told = _lines("claim", dataclasses.replace(facts, config=config))["19"].answer
+    assert told.startswith("Images, whatever their patient, were dealt at random")
+
+
+def test_every_choice_of_the_recipe_is_told(facts: Facts) -> None:
+    chosen = {"focal_gamma": 2.0, "head_epochs": 3.0, "unfreeze_epochs": 1.0, "clip_norm": 1.5}
+    config = {**(facts.config or {}), **chosen, "layer_lr_decay": 0.8, "patience": 5}
+    told = str(training(dataclasses.replace(facts, config=config)))
+    for words in (
+        "focal loss with gamma 2",
+        "the head alone for the first 3 epochs",
+        "then one block more each 1 epochs",
+        "norm cut to 1.5",
+        "times 0.8 for each block",
+        "ended after 5 validations",
+    ):
+        assert words in told
+    assert "focal" not in str(training(facts))
+
+
+def test_whole_frames_are_told_without_box_or_margin(facts: Facts) -> None:
+    config = {**(facts.config or {}), "crop_shape": "frame"}
+    changed = dataclasses.replace(facts, config=config)
+    told = " ".join(line.answer for line in _every_line(changed))
+    assert "The window is the whole image, wherever the box lies" in told
+    assert "window around" not in told
+    assert "margin" not in str(augmentation(changed))
+
+
 def test_a_patient_in_two_parts_leaves_disjointness_to_the_authors(facts: Facts) -> None:
     shared = dataclasses.replace(facts, shared_patients=1)
     assert _lines("claim", shared)["20"].status == checklist.BLANK

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -248,6 +249,25 @@ def test_a_test_part_of_one_class_is_reported_without_a_roc_curve(run_folder: Pa
     text = _report(run_folder).text
     assert "No ROC curve: all cases are of class 1." in text
     assert "AUC not defined" in text
+
+
+def test_a_split_by_image_is_said_and_not_refused(run_folder: Path) -> None:
+    """One patient in the test and in the validation part, as such a split has many."""
+    test = read_predictions(run_folder / "predictions" / "test.csv")
+    path = run_folder / "predictions" / "val.csv"
+    cases = read_predictions(path)
+    patients = (test.patient_ids[0], *cases.patient_ids[1:])
+    write_predictions(path, replace(cases, patient_ids=patients))
+    split = run_folder / "split.csv"
+    first = f"{cases.image_ids[0]},{cases.patient_ids[0]},"
+    split.write_text(
+        split.read_text().replace(first, f"{cases.image_ids[0]},{test.patient_ids[0]},")
+    )
+    config = json.loads((run_folder / "config.json").read_text())
+    (run_folder / "config.json").write_text(json.dumps({**config, "split_by": "image"}))
+    text = _report(run_folder).text
+    assert text.count("dealt to the parts whatever their patient") >= 2  # data, limitations
+    assert "disjoint by patient" not in text
 
 
 def test_versions_of_training_are_shown(run_folder: Path) -> None:

@@ -41,6 +41,7 @@ from thyrojax.analysis.table import Table, table_of
 from thyrojax.errors import PredictionsError
 
 _PACKAGES = ("thyrojax", "numpy", "scipy", "scikit-learn", "statsmodels", "matplotlib")
+_DECISION_RESAMPLES = 500  # at most: each is of a whole curve
 _CURVE_POINTS = 1_000  # of each model where several curves share one figure
 
 Say = Callable[[str], None]
@@ -82,7 +83,8 @@ def analyse_files(
         notes += cases.notes
         if name in validation_files:
             other = validation_files[name]
-            validation[name] = read_cases(other).reported
+            validation[name], of_parts = _chosen_on(other)
+            notes += of_parts
             check_apart(models[name], str(path), validation[name], str(other))
         elif cases.validation is not None:
             validation[name] = cases.validation
@@ -102,6 +104,23 @@ def analyse_files(
         "versions": {name: version(name) for name in _PACKAGES},
     }
     return analyse(models, validation, options, notes, say), provenance
+
+
+def _chosen_on(path: Path) -> tuple[Predictions, list[str]]:
+    """The cases of a file that choose a cutoff, and a note: of several parts, the validation rows.
+
+    Raises:
+      PredictionsError: as `read_cases`; several parts without validation rows.
+    """
+    cases = read_cases(path)
+    if not cases.notes:
+        return cases.reported, []
+    if cases.validation is None:
+        raise PredictionsError(
+            f"--cutoff-from {path}, split: found several parts and no validation rows, expected "
+            "them, or rows of one part"
+        )
+    return cases.validation, [f"{path.name} holds several parts: its validation rows alone choose."]
 
 
 def analyse(
@@ -168,20 +187,26 @@ def analyse(
         makers["size_groups"] = lambda: size_table(
             cases, cutoff.value, options.edges_cm, interval=options.interval, **draws
         )
-    if default_features(cases):
-        makers["features"] = lambda: feature_table(cases, cutoff.value)
+    reader = reader_of(cases, options)
+    features = default_features(cases, reader)
+    if features:
+        makers["features"] = lambda: feature_table(cases, cutoff.value, features)
     exposures = exposures_of(cases, options)
     if exposures:
         makers["odds_ratios"] = lambda: odds_ratio_table(
             cases, cutoff.value, exposures, options.robust
         )
-    reader = reader_of(cases, options)
     if reader:
         makers["readers"] = lambda: reader_table(cases, cutoff.value, reader, **draws)
     makers["calibration"] = lambda: calibration_table(labels, scores)
     makers["calibration_summary"] = lambda: calibration_summary((labels, scores), on_validation)
     makers["decision_curve"] = lambda: decision_table(
-        labels, scores, patients, options.prevalence, seed=options.seed
+        labels,
+        scores,
+        patients,
+        options.prevalence,
+        resamples=min(options.resamples, _DECISION_RESAMPLES),
+        seed=options.seed,
     )
     makers["sample_size"] = lambda: sample_size_table(labels, scores, cutoff.value)
 

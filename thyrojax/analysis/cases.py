@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from thyrojax.analysis.predictions import Predictions, read_predictions
+from thyrojax.analysis.predictions import Predictions, read_predictions, take
+from thyrojax.analysis.readers import READER_COLUMN, reader_calls
+from thyrojax.analysis.size_groups import SIZE_COLUMN, sizes_mm
 from thyrojax.errors import PredictionsError
-from thyrojax.shapes import Int
 from thyrojax.vocabulary import PREDICTION_FEATURES, normalise
 
 _PARTS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
@@ -32,10 +33,11 @@ def read_cases(path: Path) -> Cases:
     the sonographic features are brought to the vocabulary's spelling.
 
     Raises:
-      PredictionsError: as `read_predictions`; a part or a feature's word that is not known; parts
-        without a test row; a patient in more than one part.
+      PredictionsError: as `read_predictions`; a part or a feature's word that is not known; a size
+        or a reader's call that is none; parts without a test row; a patient in more than one part.
     """
     predictions = _with_known_words(path, read_predictions(path))
+    _check_cells(path, predictions)
     if len(set(predictions.columns.get("split", ()))) < 2:
         return Cases(predictions, None, ())
     parts = _parts(path, predictions)
@@ -53,20 +55,6 @@ def read_cases(path: Path) -> Cases:
         take(predictions, rows["test"]),
         take(predictions, rows["validation"]) if "validation" in rows else None,
         (f"{path.name} holds several parts ({counted} rows): {used}.",),
-    )
-
-
-def take(predictions: Predictions, rows: Int[np.ndarray, " rows"]) -> Predictions:
-    """The given rows of a predictions table, in the given order."""
-    chosen = rows.tolist()
-    return Predictions(
-        image_ids=tuple(predictions.image_ids[row] for row in chosen),
-        patient_ids=tuple(predictions.patient_ids[row] for row in chosen),
-        labels=predictions.labels[rows],
-        scores=predictions.scores[rows],
-        columns={
-            name: tuple(cells[row] for row in chosen) for name, cells in predictions.columns.items()
-        },
     )
 
 
@@ -108,6 +96,16 @@ def _with_known_words(path: Path, predictions: Predictions) -> Predictions:
             )
         columns[name] = tuple(map(spelled.__getitem__, columns[name]))
     return replace(predictions, columns=columns)
+
+
+def _check_cells(path: Path, predictions: Predictions) -> None:
+    """Sizes and calls, before rows are told apart and counted anew."""
+    for column, check in ((READER_COLUMN, reader_calls), (SIZE_COLUMN, sizes_mm)):
+        if column in predictions.columns:
+            try:
+                check(predictions)
+            except PredictionsError as error:
+                raise PredictionsError(f"{path}, {error}") from None
 
 
 def _parts(path: Path, predictions: Predictions) -> tuple[str, ...]:

@@ -15,7 +15,6 @@ from thyrojax.analysis.bootstrap import (
     cluster_bootstrap,
     resampling_note,
 )
-from thyrojax.analysis.cases import take
 from thyrojax.analysis.cutoff import call_positive
 from thyrojax.analysis.intervals import METHODS, Proportions
 from thyrojax.analysis.measures import (
@@ -26,7 +25,7 @@ from thyrojax.analysis.measures import (
     measure_statistic,
     resampled_interval,
 )
-from thyrojax.analysis.predictions import Predictions, check_cases
+from thyrojax.analysis.predictions import Predictions, check_cases, take
 from thyrojax.analysis.roc import compare_auc
 from thyrojax.analysis.sample_size import too_small
 from thyrojax.analysis.table import Table, table_of

@@ -163,15 +163,20 @@ def feature_table(
     )
 
 
-def default_features(predictions: Predictions) -> tuple[str, ...]:
-    """The vocabulary's features that have a category, then further columns with 2 to 12."""
+def default_features(predictions: Predictions, reader: str = "") -> tuple[str, ...]:
+    """The vocabulary's features that have a category, then further columns with 2 to 12.
+
+    The column `reader` is none: it has calls.
+    """
     found = [
         name
         for name in PREDICTION_FEATURES
         if any(cell.strip() for cell in predictions.columns.get(name, ()))
     ]
     for name, cells in predictions.columns.items():
-        if name in PREDICTION_FEATURES or name in NOT_CATEGORIES or name.endswith("_id"):
+        if name in PREDICTION_FEATURES or name.endswith("_id"):
+            continue
+        if name in NOT_CATEGORIES or name == reader:
             continue
         categories = {cell.strip() for cell in set(cells)} - {""}
         if 2 <= len(categories) <= FURTHER and not _measured(categories):

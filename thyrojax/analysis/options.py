@@ -53,6 +53,13 @@ def check_options(options: Options) -> None:
         (cutoff is None or 0.0 <= cutoff <= 1.0, "cutoff", cutoff, "a score from 0 to 1"),
         (prevalence is None or 0.0 < prevalence < 1.0, "prevalence", prevalence, "between 0 and 1"),
         (options.resamples >= 100, "resamples", options.resamples, "at least 100"),
+        (options.seed >= 0, "seed", options.seed, "a whole number from 0 up"),
+        (
+            cutoff is None or options.rule is None,
+            "cutoff rule",
+            options.rule,
+            f"none beside the fixed cutoff {cutoff}",
+        ),
         (rising, "edges", " ".join(map(str, edges)), "rising sizes in cm above 0"),
     ):
         if not good:

@@ -73,7 +73,9 @@ class Predictions:
 
 
 def read_predictions(path: Path) -> Predictions:
-    """Reads and checks a predictions file (UTF-8 CSV with a header). Blank lines are skipped.
+    """Reads and checks a predictions file (UTF-8 CSV with a header).
+
+    Blank lines are skipped, and so are blanks around ids.
 
     Raises:
       PredictionsError: no such file, not CSV text, columns missing, no rows; or, all faults of the
@@ -84,6 +86,8 @@ def read_predictions(path: Path) -> Predictions:
         header, columns, numbers, faults = _read_table(path)
     named = dict(zip(header, columns or [()] * len(header), strict=True))
     ids, patients, labels, scores = (named.pop(name) for name in REQUIRED)
+    # A blank must neither hide a patient who is in two parts nor make two of one.
+    ids, patients = (tuple(map(str.strip, cells)) for cells in (ids, patients))
     faults += _row_faults(str(path), numbers, ids, patients, labels, scores)
     if faults:
         raise PredictionsFaults([fault for _, fault in sorted(faults, key=lambda pair: pair[0])])
@@ -112,6 +116,20 @@ def _sharing_words(cells: tuple[str, ...]) -> tuple[str, ...]:
     """The same cells with one copy of each word, where the words are few (a category column)."""
     words = {cell: cell for cell in set(cells)}
     return tuple(map(words.__getitem__, cells)) if len(words) < len(cells) // 2 else cells
+
+
+def take(predictions: Predictions, rows: Int[np.ndarray, " rows"]) -> Predictions:
+    """The given rows of a predictions table, in the given order."""
+    chosen = rows.tolist()
+    return Predictions(
+        image_ids=tuple(predictions.image_ids[row] for row in chosen),
+        patient_ids=tuple(predictions.patient_ids[row] for row in chosen),
+        labels=predictions.labels[rows],
+        scores=predictions.scores[rows],
+        columns={
+            name: tuple(cells[row] for row in chosen) for name, cells in predictions.columns.items()
+        },
+    )
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:

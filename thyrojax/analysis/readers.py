@@ -66,7 +66,8 @@ def reader_calls(
     if None in call_of.values():
         row, cell = next((i, c) for i, c in enumerate(cells, start=1) if call_of[c] is None)
         raise PredictionsError(
-            f"column {column}, row {row}: found {cell!r}, expected 0, 1 or an empty cell"
+            f"column {column}, row {row} (image_id {predictions.image_ids[row - 1]!r}): found "
+            f"{cell[:60]!r}, expected 0, 1 or an empty cell"
         )
     return np.array([call_of[cell] for cell in cells], dtype=np.int64)
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from thyrojax.analysis.bootstrap import RESAMPLES, resampling_note
-from thyrojax.analysis.cases import take
 from thyrojax.analysis.intervals import METHODS, Proportions
 from thyrojax.analysis.measures import (
     Measure,
@@ -18,7 +17,7 @@ from thyrojax.analysis.measures import (
     measure_columns,
     measure_notes,
 )
-from thyrojax.analysis.predictions import Predictions, check_cases
+from thyrojax.analysis.predictions import Predictions, check_cases, take
 from thyrojax.analysis.sample_size import too_small
 from thyrojax.analysis.table import Table, table_of
 from thyrojax.errors import PredictionsError

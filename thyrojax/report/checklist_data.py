@@ -55,7 +55,7 @@ _SHAPES = {
     "square": "as wide as the box and twice the margin, and as high as wide",
     "square_cover": "a square of the box's longer side and twice the margin",
     "rectangle": "the box and the margin on all four sides, resized to a square",
-    "frame": "the whole image, resized to a square",
+    "frame": "the whole image",
 }
 _BORDERS = {
     "constant": "What lies outside the image is black",
@@ -145,10 +145,15 @@ def preprocessing(facts: Facts) -> str | None:
         if drawn is not None
         else ""
     )
+    cut = (
+        f"The window is the whole image, wherever the box lies ({shape})."
+        if shape == "frame"
+        else f"Around each box a window is cut: {_SHAPES[shape]} ({shape}); margin {margin} {unit} "
+        f"in evaluation{training}. {_BORDERS[border]}."
+    )
     return (
-        f"Grey frames of 8 bits.{masked} Around each box a window is cut: {_SHAPES[shape]} "
-        f"({shape}); margin {margin} {unit} in evaluation{training}. {_BORDERS[border]}. The "
-        f"window is resized to {size} x {size} px (bilinear, not antialiased) and scaled to -1..1."
+        f"Grey frames of 8 bits.{masked} {cut} The window is resized to {size} x {size} px "
+        "(bilinear, not antialiased) and scaled to -1..1."
     )
 
 
@@ -156,8 +161,9 @@ def region(facts: Facts) -> str | None:
     """What of an image the network sees."""
     if facts.settings("crop_shape") is None or facts.n_images is None or facts.n_cases is None:
         return None
+    seen = "the whole image of" if facts.whole_frame else "one window around"
     return (
-        "The network sees one window around each annotated box: "
+        f"The network sees {seen} each annotated box: "
         f"{plural(facts.n_cases, facts.unit)} in {plural(facts.n_images, 'image')} found."
     )
 
@@ -166,7 +172,8 @@ def predictors(facts: Facts) -> str | None:
     """The choice of predictors."""
     if facts.settings("crop_shape") is None:
         return None
-    return "The pixels of the window around the box are the only predictors; none was selected."
+    which = "whole image" if facts.whole_frame else "window around the box"
+    return f"The pixels of the {which} are the only predictors; none was selected."
 
 
 def predictor_definition(facts: Facts) -> str | None:
@@ -266,18 +273,27 @@ def partition(facts: Facts) -> str | None:
     if drawn is None:
         return None
     seed, validation, test, folds, fold = drawn
+    split_seed = facts.config.get("split_seed", -1)
+    seed = seed if split_seed < 0 else split_seed
     alike = "with like shares of class, size group and TI-RADS where these are known"
+    dealt = "Images, whatever their patient," if facts.by_image else "Patients"
+    inner = facts.config.get("inner_folds", 0)
+    kept = f"number {facts.config.get('inner_fold', 0)} of {inner} parts" if inner else ""
     if folds:
         rule = (
-            f"Patients were dealt at random to {folds} folds {alike} (seed {seed}); fold {fold} is "
-            f"the test part, a share of {plain(validation)} of the others validation"
+            f"{dealt} were dealt at random to {folds} folds {alike} (seed {seed}); fold {fold} is "
+            f"the test part, {kept or f'a share of {plain(validation)}'} of the others validation"
         )
     else:
-        rule = (
-            f"Patients were dealt at random {alike} (seed {seed}): shares of "
-            f"{plain(validation)} validation and {plain(test)} test, the rest training"
+        shares = (
+            f"a share of {plain(test)} test, {kept} of the others validation"
+            if kept
+            else f"shares of {plain(validation)} validation and {plain(test)} test"
         )
-    return f"{rule}. {capital(sizes)}."
+        rule = f"{dealt} were dealt at random {alike} (seed {seed}): {shares}, the rest training"
+    share = facts.config.get("train_share", 1.0)
+    used = "" if share == 1.0 else f" A share of {plain(share)} of the training patients was used."
+    return f"{rule}.{used} {capital(sizes)}."
 
 
 def disjoint(facts: Facts) -> str | None:

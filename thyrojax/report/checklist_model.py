@@ -54,13 +54,22 @@ def training(facts: Facts) -> str | None:
     parts = [
         f"{_OPTIMIZERS.get(optimizer, optimizer)}, peak rate {plain(rate)} for the head",
         _setting(facts, "trunk_lr_scale", "times {} for the trunk (0 freezes it)"),
+        _setting(facts, "layer_lr_decay", "times {} for each block below the top one", skip=1.0),
+        _setting(facts, "head_epochs", "the head alone for the first {} epochs", skip=0.0),
+        _setting(
+            facts, "unfreeze_epochs", "then one block more each {} epochs, from the top", skip=0.0
+        ),
         f"{schedule} schedule",
         _setting(facts, "warmup_fraction", "warm-up over a share of {} of the steps"),
         length,
+        _setting(facts, "patience", "ended after {} validations without a better AUC", skip=0),
         f"batches of {batch}",
+        _setting(facts, "accumulate", "in {} micro-batches", skip=1),
         _setting(facts, "weight_decay", "weight decay {}"),
         _setting(facts, "dropout", "dropout {}"),
         _setting(facts, "label_smoothing", "label smoothing {}"),
+        _setting(facts, "focal_gamma", "focal loss with gamma {}", skip=0.0),
+        _setting(facts, "clip_norm", "the gradient's norm cut to {}", skip=0.0),
         _setting(facts, "class_weights", "class weights: {}"),
         "BatchNorm statistics frozen" if (facts.config or {}).get("freeze_bn") else "",
         _setting(facts, "ema", "average of the weights with decay {}", skip=0),
@@ -90,14 +99,15 @@ def augmentation(facts: Facts) -> str | None:
         return None
     low, high, flip, gain, contrast = values
     config = facts.config or {}
-    drawn = [f"a margin of {low} to {high} {config.get('margin_unit', 'px')}"]
+    margin = f"a margin of {low} to {high} {config.get('margin_unit', 'px')}"
+    drawn = [] if facts.whole_frame else [margin]
     drawn += ["a horizontal flip with probability 1/2"] if flip else []
     drawn += [f"a brightness factor within 1 ± {plain(gain)}"] if gain else []
     drawn += [f"a contrast factor within 1 ± {plain(contrast)}"] if contrast else []
     drawn += [
         text.format(plain(config[name])) for name, text in _OTHERS.items() if config.get(name)
     ]
-    return f"Drawn anew for each image and epoch: {', '.join(drawn)}."
+    return f"Drawn anew for each image and epoch: {', '.join(drawn) or 'nothing'}."
 
 
 def class_imbalance(facts: Facts) -> str | None:

@@ -11,7 +11,7 @@ import numpy as np
 from thyrojax.report.figures import Rendered, render
 from thyrojax.report.markup import escaped, figure, paragraph, plural, section, table
 from thyrojax.report.run_figures import draw_distribution
-from thyrojax.report.run_folder import PARTS, Run, SplitRow, count_part
+from thyrojax.report.run_folder import BY_IMAGE, PARTS, Run, SplitRow, count_part
 from thyrojax.shapes import Int
 from thyrojax.vocabulary import SIZE_GROUPS, TIRADS
 
@@ -45,8 +45,8 @@ def data(run: Run, summary: dict[str, Any], drawn: dict[str, Rendered]) -> str:
         "Data",
         paragraph(
             f"Source {run.data.source}: {run.data.subject}. Class 0 is “{names[0]}”, class 1 is "
-            f"“{names[1]}”; the score is the network's probability of class 1. Parts are "
-            "disjoint by patient."
+            f"“{names[1]}”; the score is the network's probability of class 1. "
+            f"{BY_IMAGE if run.by_image else 'Parts are disjoint by patient.'}"
         ),
         *(paragraph(note) for note in run.data.notes),
         "<h3>From images to calls</h3>",

@@ -91,6 +91,16 @@ class Facts:
         """What the figures are of; an analysis alone does not know of parts."""
         return "test part" if self.parts else "set analysed"
 
+    @property
+    def by_image(self) -> bool:
+        """Whether images were dealt to the parts, whatever their patient."""
+        return (self.config or {}).get("split_by") == "image"
+
+    @property
+    def whole_frame(self) -> bool:
+        """Whether the network sees whole frames, and no box or margin."""
+        return (self.config or {}).get("crop_shape") == "frame"
+
     def settings(self, *names: str) -> tuple[Any, ...] | None:
         """Values of config.json; None where one of them is not recorded."""
         if self.config is None or any(self.config.get(name) is None for name in names):

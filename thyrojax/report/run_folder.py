@@ -91,6 +91,17 @@ class Run:
     weights: dict[str, Any] | None
     versions: dict[str, Any] | None
 
+    @property
+    def by_image(self) -> bool:
+        """Whether images were dealt to the parts, whatever their patient."""
+        return self.config.get("split_by") == "image"
+
+
+BY_IMAGE = (
+    "Images were dealt to the parts whatever their patient: where a patient has several, the "
+    "figures are too high for new patients."
+)
+
 
 def read_run(folder: Path) -> Run:
     """Reads what a report shows.

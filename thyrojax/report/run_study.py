@@ -11,7 +11,7 @@ from thyrojax.analysis.options import Options
 from thyrojax.analysis.predictions import Predictions
 from thyrojax.analysis.study import Study
 from thyrojax.errors import RunError
-from thyrojax.report.run_folder import Run
+from thyrojax.report.run_folder import BY_IMAGE, Run
 
 _MARGIN_FILE = re.compile(r"test_margin(\d+)\.csv")
 _SAME_CUTOFF = 1e-6
@@ -21,7 +21,8 @@ def study_of_run(run: Run) -> Study:
     """Every table of RUN/predictions: the test part, with the validation part's cutoff.
 
     The cutoff is the one that `evaluate` chose and metrics.json has. Files test_marginM.csv are
-    compared with the test part, each with the cutoff of its val_marginM.csv.
+    compared with the test part, each with the cutoff of its val_marginM.csv. Where images were
+    dealt whatever their patient, the study's warnings say so.
 
     Raises:
       RunError: metrics.json has another cutoff than predictions/val.csv gives.
@@ -41,12 +42,14 @@ def study_of_run(run: Run) -> Study:
         chosen_on = folder / f"val_margin{margin}.csv"
         if chosen_on.is_file():
             validation[f"margin {margin} {unit}"] = read_cases(chosen_on).reported
+    notes = [BY_IMAGE] if run.by_image else []
     for name, cases in validation.items():
-        check_apart(models[name], str(folder / "test.csv"), cases, str(folder / "val.csv"))
+        if not run.by_image:
+            check_apart(models[name], str(folder / "test.csv"), cases, str(folder / "val.csv"))
     names = run.data.label_names
     if not validation:
-        return analyse(models, {}, Options(cutoff=run.metrics["cutoff"], label_names=names))
-    study = analyse(models, validation, Options(label_names=names))
+        return analyse(models, {}, Options(cutoff=run.metrics["cutoff"], label_names=names), notes)
+    study = analyse(models, validation, Options(label_names=names), notes)
     if abs(study.cutoff.value - run.metrics["cutoff"]) > _SAME_CUTOFF:
         raise RunError(
             f"{run.folder / 'metrics.json'}, cutoff: found {run.metrics['cutoff']}, expected "

@@ -49,8 +49,25 @@ _IN_LEGEND = 34  # characters of a name
 
 
 def draw_study(study: Study) -> dict[str, Rendered]:
-    """Every figure that the study has the tables for, by file name."""
-    wanted: dict[str, Callable[[Study], Figure]] = {
+    """Every figure that the study has the tables for, by file name (one of `figure_names`)."""
+    drawn = {}
+    for name, draw in _drawers().items():
+        if not records(study, name):
+            continue
+        # The reader stands beside the lead's curve.
+        if name == "readers" and (reader_point(study) is None or "roc" not in study.tables):
+            continue
+        drawn[name] = render(draw, study)
+    return drawn
+
+
+def figure_names() -> tuple[str, ...]:
+    """Every name that a study's figure may have."""
+    return tuple(_drawers())
+
+
+def _drawers() -> dict[str, Callable[[Study], Figure]]:
+    return {
         "roc": draw_roc,
         "precision_recall": draw_precision_recall,
         "roc_models": draw_roc_models,
@@ -61,15 +78,6 @@ def draw_study(study: Study) -> dict[str, Rendered]:
         "calibration": draw_calibration,
         "decision_curve": draw_decision_curve,
     }
-    drawn = {}
-    for name, draw in wanted.items():
-        if not records(study, name):
-            continue
-        # The reader stands beside the lead's curve.
-        if name == "readers" and (reader_point(study) is None or "roc" not in study.tables):
-            continue
-        drawn[name] = render(draw, study)
-    return drawn
 
 
 def draw_roc(study: Study) -> Figure:
@@ -199,7 +207,7 @@ def draw_decision_curve(study: Study) -> Figure:
     axes.plot(threshold, model, color=BLUE, label=_folded(study.lead))
     axes.plot(threshold, treat_all, color=VERMILLION, ls=(0, (6, 2)), label="treat all")
     axes.plot(threshold, treat_none, color=BLACK, ls=(0, (1, 1.2)), label="treat none")
-    top = max(np.nanmax(model), np.nanmax(treat_all), 0.01)
+    top = np.nanmax([*model, *treat_all, 0.01])
     # Treating all falls without bound at high thresholds; below this nothing is decided.
     axes.set_ylim(-0.25 * top, 1.12 * top)
     axes.legend(**_KEY, loc="upper right")

@@ -11,6 +11,7 @@ from typing import Any
 from thyrojax.analysis.operating_point import write_metrics
 from thyrojax.analysis.study import Study
 from thyrojax.analysis.table import Table
+from thyrojax.errors import ConfigError
 from thyrojax.files import write_whole
 from thyrojax.report.checklist import checklist_section, checklist_tables
 from thyrojax.report.markup import (
@@ -23,8 +24,8 @@ from thyrojax.report.markup import (
     settings,
     table,
 )
-from thyrojax.report.study_figures import draw_study
-from thyrojax.report.study_sections import Section, sections
+from thyrojax.report.study_figures import draw_study, figure_names
+from thyrojax.report.study_sections import TABLES, Section, sections
 
 _REPRODUCE = "study-reproduce"
 
@@ -40,9 +41,14 @@ def write_study(out: Path, study: Study, provenance: dict[str, Any]) -> Path:
     Returns:
       The path of the page.
 
+    Tables and figures that an earlier study left there and this one has not are removed.
+
     Raises:
+      ConfigError: OUT is a run, whose own files have these names.
       ThyrojaxError: the folder cannot be written.
     """
+    if (out / "config.json").exists():
+        raise ConfigError(f"--out: found {out}, a run, expected a folder of the study's own")
     drawn = draw_study(study)
     parts = sections(study, drawn)
     parts.append(Section("checklists", "Reporting checklists", checklist_section(study=study)))
@@ -51,10 +57,19 @@ def write_study(out: Path, study: Study, provenance: dict[str, Any]) -> Path:
     for name, rendered in drawn.items():
         write_whole(out / "figures" / f"{name}.png", rendered.png)
         write_whole(out / "figures" / f"{name}.svg", rendered.svg)
+    for name in TABLES - set(study.tables):
+        _remove(out / "tables", name, ("csv", "md"))
+    for name in set(figure_names()) - set(drawn):
+        _remove(out / "figures", name, ("png", "svg"))
     write_metrics(out / "metrics.json", study.metrics)
     path = out / "report.html"
     write_whole(path, page.encode())
     return path
+
+
+def _remove(folder: Path, name: str, endings: Sequence[str]) -> None:
+    for ending in endings:
+        (folder / f"{name}.{ending}").unlink(missing_ok=True)
 
 
 def write_tables(out: Path, tables: Sequence[Table]) -> None:

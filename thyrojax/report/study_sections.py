@@ -302,14 +302,17 @@ def readers(study: Study, drawn: dict[str, Rendered]) -> list[str]:
     return [beside(shown), print_table(source, views)]
 
 
+# Those that the sections above print.
+TABLES = frozenset({
+    "operating_point", "cutoffs", "patient_level", "roc", "roc_models", "precision_recall",
+    "auc", "comparison", "size_groups", "features", "odds_ratios", "readers", "calibration",
+    "calibration_summary", "decision_curve", "sample_size",
+})  # fmt: skip
+
+
 def further(study: Study) -> list[str]:
     """Tables that no section above knows."""
-    known = {
-        "operating_point", "cutoffs", "patient_level", "roc", "roc_models", "precision_recall",
-        "auc", "comparison", "size_groups", "features", "odds_ratios", "readers", "calibration",
-        "calibration_summary", "decision_curve", "sample_size",
-    }  # fmt: skip
-    return [print_any(source) for name, source in study.tables.items() if name not in known]
+    return [print_any(source) for name, source in study.tables.items() if name not in TABLES]
 
 
 def methods(study: Study) -> list[str]:

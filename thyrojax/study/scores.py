@@ -9,9 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from thyrojax.analysis.cases import take
 from thyrojax.analysis.cutoff import youden_cutoff
-from thyrojax.analysis.predictions import Predictions, read_predictions
+from thyrojax.analysis.predictions import Predictions, read_predictions, take
 from thyrojax.errors import RunError
 from thyrojax.shapes import Bool, Float, Int
 from thyrojax.study.plan import Combined, Condition, Unit
