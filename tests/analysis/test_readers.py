@@ -176,7 +176,7 @@ def test_columns_that_hold_no_calls_are_refused() -> None:
     assert not has_reader(good, "second_reader")
     with pytest.raises(PredictionsError, match="column second_reader: found columns reader_label"):
         reader_table(good, 0.5, "second_reader")
-    with pytest.raises(PredictionsError, match=r"reader_label, row 2 \(image_id 'i1'\): found 'maybe'"):
+    with pytest.raises(PredictionsError, match=r"row 2 \(image_id 'i1'\): found 'maybe'"):
         reader_table(predictions(LABELS[:2], SCORES[:2], ["1", "maybe"]), 0.5)
     empty = predictions(LABELS[:2], SCORES[:2], ["", " "])
     assert not has_reader(empty)
