@@ -74,6 +74,10 @@ def test_stats_compares_a_source_with_a_built_set(
         (["stats", "SET", "--from", "elsewhere"], "--from: found it with the set"),
         (["view", "SET", "--limit", "0", "--out", "x.html"], "limit: found 0"),
         (["view", "SET", "--margins", "5", "5", "--out", "x.html"], "margins: found 5 5"),
+        (
+            ["view", "SET", "--margins", "9000", "--out", "x.html"],
+            "margin: found 9000 px",
+        ),
         (["stats", "SET", "--margins", "-4"], "margins: found -4"),
         (
             ["stats", "phantom", "--patients", "3", "--split", "s.csv"],
@@ -97,3 +101,24 @@ def test_bad_input_is_one_line_and_writes_nothing(
     assert said in captured.err
     assert captured.err.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["check", "csv", "--from", "nodules.csv", "--csv", "nodules.csv"],
+        ["check", "masks", "--from", ".", "--labels", "nodules.csv", "--csv", "./nodules.csv"],
+        ["view", "csv", "--from", "nodules.csv", "--out", "nodules.csv"],
+    ],
+)
+def test_what_is_read_is_never_written(
+    words: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nodules.csv").write_text("a hundred hours of work")
+    assert main(["data", *words]) == 2
+    assert "nodules.csv, which --" in capsys.readouterr().err
+    assert (tmp_path / "nodules.csv").read_text() == "a hundred hours of work"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from thyrojax.cli_data_view import add_stats, add_view
-from thyrojax.cli_source import add_source_options, source_options
+from thyrojax.cli_source import add_source_options, refuse_input_as_output, source_options
 from thyrojax.config import Config
 from thyrojax.data.sources import KINDS, SOURCES
 
@@ -24,6 +24,7 @@ def _check(args: argparse.Namespace) -> None:
         )
     if args.marks < 0:
         raise ConfigError(f"--marks: found {args.marks}, expected a whole number >= 0")
+    refuse_input_as_output(args, "--csv", args.csv)
     try:
         data, table = check.check_source(
             args.source, args.from_path, **source_options(args, args.source)

@@ -8,7 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from thyrojax.cli_source import add_source_options, refuse_source_options, source_options
+from thyrojax.cli_source import (
+    add_source_options,
+    refuse_input_as_output,
+    refuse_source_options,
+    source_options,
+)
 from thyrojax.config import Border, CropShape, MarginUnit
 from thyrojax.data.sources import KINDS
 
@@ -31,6 +36,7 @@ def _view(args: argparse.Namespace) -> None:
     from thyrojax.data.sheet import Cuts, write_sheet
 
     cuts = Cuts(tuple(args.margins), tuple(args.shapes), args.border, args.margin_unit)
+    refuse_input_as_output(args, "--out", args.out)
     looked = _open(args, args.limit)
     quiet = args.quiet
     say = (lambda line: None) if quiet else (lambda line: print(line, file=sys.stderr, flush=True))

@@ -32,6 +32,21 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(argument["flag"], dest=name, help=f"{takers}: {OPTIONS[name]}", **how)
 
 
+def refuse_input_as_output(args: argparse.Namespace, flag: str, output: Path | None) -> None:
+    """A file that is read must not be the one that is written.
+
+    Raises:
+      ConfigError: it is.
+    """
+    if output is None or not output.exists():
+        return
+    given = {"--from": args.from_path}
+    given |= {how["flag"]: getattr(args, name) for name, how in _ARGUMENTS.items()}
+    for of, path in given.items():
+        if isinstance(path, Path) and path.exists() and path.samefile(output):
+            raise ConfigError(f"{flag}: found {output}, which {of} reads, expected another file")
+
+
 def source_options(args: argparse.Namespace, source: str) -> dict[str, Any]:
     """The source's own options, where they were given.
 

@@ -180,6 +180,16 @@ def _rules(c: Config) -> list[tuple[str, str, bool]]:
         ),
         ("split_seed", "-1, or a whole number from 0 to 2^63 - 1", -1 <= c.split_seed < 2**63),
         ("train_share", "0 < train_share <= 1", 0.0 < c.train_share <= 1.0),
+        (
+            "train_share",
+            "1 with a given split, which may call images unused",
+            not c.split or c.train_share == 1.0,
+        ),
+        (
+            "inner_folds",
+            "0 with a given split, which leaves nothing to draw",
+            not c.split or c.inner_folds == 0,
+        ),
         ("validation_fraction", "between 0 and 1", 0.0 < c.validation_fraction < 1.0),
         ("test_fraction", "between 0 and 1", 0.0 < c.test_fraction < 1.0),
         ("folds", "0, or a whole number >= 2", c.folds == 0 or c.folds >= 2),

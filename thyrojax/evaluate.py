@@ -211,7 +211,8 @@ def predict(
       `margin` (pixels), `step`.
 
     Raises:
-      DataError: the image cannot be read, the box does not fit it, or the spacing is lacking.
+      DataError: the image cannot be read, the box does not fit it, or the spacing is lacking or
+        makes the margin too wide.
       RunError: the run cannot be used.
     """
     from thyrojax.data.records import box_outward
@@ -231,7 +232,10 @@ def predict(
             f"--pixel-spacing: found {pixel_spacing_mm}, expected mm per pixel > 0: this run's "
             "margins are in mm"
         )
-    margin = margin_pixels(config.margin_eval, config.margin_unit, pixel_spacing_mm)
+    try:
+        margin = margin_pixels(config.margin_eval, config.margin_unit, pixel_spacing_mm)
+    except ValueError as error:
+        raise DataError(f"{image}, {error}") from None
     cut = window(whole, margin, config.crop_shape, config.border, height, width)
     crop = crop_opencv(frame, cut, config.input_size, config.border)
     score_step = jax.jit(score_members(config, make_score_step(config)))

@@ -272,6 +272,11 @@ def test_overwriting_replaces_a_set_or_leaves_it(tmp_path: Path, make_source: Ma
     assert len(open_dataset(folder)) == 4
     build(make_source(6), folder, False, overwrite=True)
     assert len(open_dataset(folder)) == 6
+    (folder / "run").mkdir()
+    with pytest.raises(DataError, match="found run, which is no part of a built set"):
+        build(make_source(4), folder, False, overwrite=True)
+    (folder / "run").rmdir()
+    assert len(open_dataset(folder)) == 6
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 

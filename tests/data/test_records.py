@@ -102,6 +102,18 @@ def test_sixteen_bits_are_refused_in_grey_and_colour(
         load_image(tmp_path / name)
 
 
+def test_a_stack_of_pages_is_refused_and_a_thumbnail_is_no_page(tmp_path: Path) -> None:
+    pages = [Image.fromarray(np.full((8, 9), 50 * n, np.uint8)) for n in range(3)]
+    path = tmp_path / "stack.tif"
+    pages[0].save(path, save_all=True, append_images=pages[1:])
+    with pytest.raises(DataError, match=r"stack\.tif: found 3 pages, expected one image"):
+        load_image(path)
+    small = pages[2].resize((4, 4))
+    small.encoderinfo = {"tiffinfo": {254: 1}}
+    pages[1].save(path, save_all=True, append_images=[small])
+    assert (load_image(path) == 50).all()
+
+
 def test_floats_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.ones((4, 4), np.float32)).save(tmp_path / "f.tif")
     with pytest.raises(DataError, match="found pixels of kind F, expected 8 bits per channel"):

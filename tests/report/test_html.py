@@ -270,6 +270,16 @@ def test_a_split_by_image_is_said_and_not_refused(run_folder: Path) -> None:
     assert "disjoint by patient" not in text
 
 
+def test_training_images_that_could_not_be_read_are_told(run_folder: Path) -> None:
+    path = run_folder / "metrics.jsonl"
+    bad = [{"step": 3, "bad_record": f"image-{n}", "reason": "damaged"} for n in range(7)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in bad) + path.read_text())
+    text = _report(run_folder).text
+    assert "7 training nodules could not be read and gave way to others: image-0, image-1" in text
+    assert "image-4 and 2 more" in text
+    assert "raining went without 7 of its images" in text  # the checklists' limitations
+
+
 def test_versions_of_training_are_shown(run_folder: Path) -> None:
     (run_folder / "versions.json").write_text(json.dumps({"jax": "9.9.9"}))
     assert "Versions in training jax 9.9.9" in _report(run_folder).text

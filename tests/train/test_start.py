@@ -60,6 +60,10 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
             "steps: found 2147483648 of 8 images, expected at most",
         ),
         ({"steps": 2, "head_epochs": 50.0}, "head_epochs: found 50.0, "),
+        (
+            {"steps": 2, "warmup_fraction": 0.8},
+            "warmup_fraction: found 0.8, 2 of 2 steps, expected fewer",
+        ),
     ],
 )
 def test_steps_that_do_not_suit_the_data_leave_no_folder(
@@ -68,6 +72,24 @@ def test_steps_that_do_not_suit_the_data_leave_no_folder(
     with pytest.raises(ConfigError, match=re.escape(told)):
         start.open_run(replace(small_config, **fields), open_dataset(phantom_set), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_without_its_data_json_is_one_line(
+    small_config: Config, phantom_set: Path, tmp_path: Path
+) -> None:
+    dataset = open_dataset(phantom_set)
+    start.open_run(small_config, dataset, tmp_path / "run")
+    path = tmp_path / "run" / "data.json"
+    for content in ("", "{}"):
+        path.write_text(content)
+        with pytest.raises(RunError, match=r"data\.json: found .*, expected what `thyrojax train`"):
+            start.open_run(small_config, dataset, tmp_path / "run")
+
+
+def test_a_given_split_leaves_nothing_to_draw() -> None:
+    for field, value in (("train_share", 0.25), ("inner_folds", 3)):
+        with pytest.raises(ConfigError, match=rf"{field}: found {value}, expected \d with a given"):
+            Config(split="s.csv", **{field: value})
 
 
 def test_data_whose_labels_have_other_names_are_refused(

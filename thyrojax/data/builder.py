@@ -10,6 +10,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ import tensorflow_datasets as tfds
 from thyrojax.data import near_duplicates, shard_runners, shards, sidecar
 from thyrojax.data.dataset import DATA_FILE, VERSION, Record, fingerprint, open_dataset
 from thyrojax.data.decoding import decode_frame
-from thyrojax.data.encoded import SPLIT, EncodedFrames
+from thyrojax.data.encoded import INFO_FILE, SPLIT, EncodedFrames
 from thyrojax.data.incomplete import REPLACED, incomplete_folder, work_folder
 from thyrojax.data.records import SourceData
 from thyrojax.data.sources import KINDS
@@ -162,6 +163,13 @@ def build(
     return out
 
 
+# Whatever a built set consists of, and what a file manager leaves in every folder.
+_OURS = re.compile(
+    rf"{DATA_FILE}|{INFO_FILE}|features\.json|.*\.labels\.txt|{sidecar.RECORDS_FILE}"
+    rf"|{sidecar.NEAR_DUPLICATES_FILE}|{EXCLUSIONS_FILE}|.*\.array_record-\d+-of-\d+|\.DS_Store"
+)
+
+
 def _check_target(out: Path, overwrite: bool) -> None:
     if not out.exists():
         return
@@ -173,8 +181,13 @@ def _check_target(out: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise DataError(f"{out}: found a folder that is not empty, expected a new or empty one")
-    if not (out / DATA_FILE).is_file() or not (out / "dataset_info.json").is_file():
+    if not (out / DATA_FILE).is_file() or not (out / INFO_FILE).is_file():
         raise DataError(f"{out}: found a folder that is no built set, expected one to overwrite")
+    if foreign := sorted(path.name for path in out.iterdir() if not _OURS.fullmatch(path.name)):
+        raise DataError(
+            f"{out}: found {foreign[0]}, which is no part of a built set, expected a set alone, as "
+            "all of it is replaced"
+        )
 
 
 def _check_data(data: SourceData) -> None:

@@ -87,6 +87,9 @@ def window_edges(
     return left, top, width, height
 
 
+MOST_MARGIN = 8_000  # pixels: beyond any frame; windows are made whole, and take memory
+
+
 def margin_pixels(margin: int, unit: MarginUnit, spacing_mm: float | None) -> int:
     """A margin as whole pixels; one in millimetres is rounded half to even.
 
@@ -95,8 +98,16 @@ def margin_pixels(margin: int, unit: MarginUnit, spacing_mm: float | None) -> in
       spacing_mm: of the frame, mm per pixel; needed for millimetres only.
 
     Raises:
-      ValueError: millimetres without a positive spacing.
+      ValueError: millimetres without a positive spacing; more than `MOST_MARGIN` pixels.
     """
+    pixels = _margin_pixels(margin, unit, spacing_mm)
+    if pixels > MOST_MARGIN:
+        of = "" if unit == "px" else f" ({margin} mm at {spacing_mm:g} mm per pixel)"
+        raise ValueError(f"margin: found {pixels} px{of}, expected at most {MOST_MARGIN}")
+    return pixels
+
+
+def _margin_pixels(margin: int, unit: MarginUnit, spacing_mm: float | None) -> int:
     if unit == "px":
         return margin
     if not spacing_mm or spacing_mm <= 0.0:

@@ -67,14 +67,18 @@ def margin_of(record: Record, margin: int, config: Config) -> int:
     """A margin in the configuration's unit as whole pixels of a record's frame.
 
     Raises:
-      DataError: it is in millimetres, and the record has no pixel spacing.
+      DataError: it is in millimetres, and the record has no pixel spacing; it is more than
+        `crop.MOST_MARGIN` pixels.
     """
     if config.margin_unit == "mm" and not record.pixel_spacing_mm:
         raise DataError(
             f"{record.image_id}: found no pixel spacing, expected one for margins in mm; "
             "take margin_unit px"
         )
-    return margin_pixels(margin, config.margin_unit, record.pixel_spacing_mm)
+    try:
+        return margin_pixels(margin, config.margin_unit, record.pixel_spacing_mm)
+    except ValueError as error:
+        raise DataError(f"{record.image_id}, {error}") from None
 
 
 def mixing_weights(config: Config) -> Float[np.ndarray, "2 quantiles"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import functools
 import hashlib
@@ -10,7 +11,7 @@ import json
 import os
 import pickle
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,8 @@ def work_folder(folder: Path, data: SourceData, mask_overlay: bool) -> Path:
 def digest(data: SourceData, mask_overlay: bool) -> str:
     """SHA-256 of all that a set's shards depend on; of image files, path, size and time of change.
 
-    Frames that are drawn or read by a function go in by its pickle.
+    Frames that are drawn or read by a function go in by its pickle, and by the files that it is
+    given or has as fields.
     """
     versions = {name: metadata.version(name) for name in _PACKAGES}
     head = [VERSION, thyrojax.__version__, versions, data.source, mask_overlay]
@@ -129,8 +131,10 @@ def _image_identity(image: Path | Callable[..., Any]) -> Any:
         except OSError:
             return [path, None]
         return [path, status.st_size, status.st_mtime_ns]
-    files = []
+    given: Sequence[Any] = ()
     if isinstance(image, functools.partial):
-        arguments = (*image.args, *image.keywords.values())
-        files = [_image_identity(value) for value in arguments if isinstance(value, Path)]
+        given = (*image.args, *image.keywords.values())
+    elif dataclasses.is_dataclass(image):
+        given = [getattr(image, field.name) for field in dataclasses.fields(image)]
+    files = [_image_identity(value) for value in given if isinstance(value, Path)]
     return [hashlib.sha256(pickle.dumps(image, protocol=5)).hexdigest(), files]

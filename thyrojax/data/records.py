@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -111,6 +111,11 @@ def decode_image(image: Path | bytes, name: str) -> np.ndarray:
         if isinstance(image, Path) and (image.is_fifo() or image.is_char_device()):
             raise DataError(f"{name}: found a pipe or device, expected an image")  # without end
         with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
+            if (pages := _pages(opened)) > 1:
+                raise DataError(
+                    f"{name}: found {pages} pages, expected one image: save the page that was "
+                    "annotated"
+                )
             # Pillow calls 16-bit colour "RGB" and drops half of its bits; the decoder knows.
             deep = any(f";16{order}" in str(opened.tile) for order in "BLN")
             if deep or opened.mode.startswith(("I", "F")):
@@ -134,6 +139,21 @@ def decode_image(image: Path | bytes, name: str) -> np.ndarray:
     raise DataError(
         f"{name}: found an unreadable image ({reason}), expected a whole PNG, JPEG, BMP or TIFF"
     )
+
+
+def _pages(image: Any) -> int:
+    """Of a TIFF, how many images it holds; smaller copies of another page (thumbnails) are none."""
+    if image.format != "TIFF" or image.n_frames == 1:
+        return 1
+    pages = 0
+    for page in range(image.n_frames):
+        image.seek(page)
+        pages += not image.tag_v2.get(_SUBFILE_TYPE, 0) & _REDUCED
+    image.seek(0)
+    return pages
+
+
+_SUBFILE_TYPE, _REDUCED = 254, 1  # TIFF 6.0, section 8
 
 
 def box_fault(box: Box, width: int, height: int, file: str, row: str) -> Fault | None:

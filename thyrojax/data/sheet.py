@@ -60,8 +60,15 @@ class Cuts:
             raise ConfigError(f"shapes: found {found}, expected different ones of {AROUND_BOX}")
 
     def pixels(self, entry: Entry, margin: int) -> int:
-        """One of the margins in pixels of a nodule's frame."""
-        return margin_pixels(margin, self.unit, entry.pixel_spacing_mm)
+        """One of the margins in pixels of a nodule's frame.
+
+        Raises:
+          DataError: it is more than `crop.MOST_MARGIN`.
+        """
+        try:
+            return margin_pixels(margin, self.unit, entry.pixel_spacing_mm)
+        except ValueError as error:
+            raise DataError(f"{entry.image_id}, {error}") from None
 
     def window(self, entry: Entry, margin: int, shape: CropShape) -> Window:
         """The window of a nodule at one of the margins."""

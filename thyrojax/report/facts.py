@@ -128,6 +128,11 @@ class Facts:
         return None
 
 
+def _of_bad_records(run: Run | None) -> tuple[str, ...]:
+    n = len(run.bad_records) if run else 0
+    return (f"training went without {n} of its images, which could not be read",) if n else ()
+
+
 def collect_facts(run: Run | None = None, study: Study | None = None) -> Facts:
     """Facts of a run, of an analysis, or of a run and the analysis of its predictions."""
     known: dict[str, Any] = {}
@@ -171,7 +176,7 @@ def collect_facts(run: Run | None = None, study: Study | None = None) -> Facts:
             "models": tuple(study.predictions),
             "tables": study.tables,
             "recalibrated": study.validation is not None and "calibration_summary" in study.tables,
-            "warnings": study.warnings,
+            "warnings": (*_of_bad_records(run), *study.warnings),
         }
     if test is not None:
         known["stated"] = {

@@ -83,6 +83,7 @@ class Run:
     metrics: dict[str, Any]
     training: tuple[dict[str, Any], ...]  # lines of metrics.jsonl, by step
     validation: tuple[dict[str, Any], ...]
+    bad_records: tuple[str, ...]  # image_id of those that could not be read, and were skipped
     examples: tuple[Example, ...]
     crop_shapes: CropShapes | None
     explanations: tuple[Explanation, ...]  # of the test part
@@ -127,7 +128,8 @@ def read_run(folder: Path) -> Run:
     test = read_predictions(predictions)
     _check_metrics(folder / "metrics.json", metrics, test)
     _check_parts(predictions, test, split)
-    lines = _read_log(folder / "metrics.jsonl")
+    log = _read_log(folder / "metrics.jsonl")
+    lines = [line for line in log if "bad_record" not in line]
     return Run(
         folder=folder,
         config=config,
@@ -137,6 +139,7 @@ def read_run(folder: Path) -> Run:
         metrics=metrics,
         training=_by_step([line for line in lines if "loss" in line]),
         validation=_by_step([line for line in lines if "val_loss" in line]),
+        bad_records=tuple(str(line["bad_record"]) for line in log if "bad_record" in line),
         examples=read_examples(folder / "examples.json"),
         crop_shapes=read_crop_shapes(folder / "crop_shapes.json"),
         explanations=read_explanations(folder / "explanations" / "test.csv", test),
@@ -259,7 +262,7 @@ def _read_log(path: Path) -> list[dict[str, Any]]:
             if number == len(texts):
                 break
             raise RunError(f"{path}, line {number}: found no JSON, expected an object") from None
-        if not isinstance(line, dict) or not is_number(line.get("epoch")):
+        if not isinstance(line, dict) or not ("bad_record" in line or is_number(line.get("epoch"))):
             raise RunError(f"{path}, line {number}: found no epoch, expected one in each line")
         lines.append(line)
     return lines

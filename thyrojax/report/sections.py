@@ -42,7 +42,21 @@ def training(run: Run, drawn: dict[str, Rendered]) -> str:
         parts.append(
             paragraph("No learning curves: the run's metrics.jsonl has no validation yet.")
         )
+    if run.bad_records:
+        parts.append(paragraph(_bad_records_sentence(run)))
     return section("training", "Training", *parts)
+
+
+def _bad_records_sentence(run: Run) -> str:
+    n, shown = len(run.bad_records), ", ".join(run.bad_records[:_MOST_NAMED])
+    more = f" and {n - _MOST_NAMED} more" if n > _MOST_NAMED else ""
+    return (
+        f"{plural(n, f'training {run.data.unit}')} could not be read and gave way to others: "
+        f"{shown}{more}. Counts of the training part include them."
+    )
+
+
+_MOST_NAMED = 5
 
 
 def calls(run: Run, summary: dict[str, Any], drawn: dict[str, Rendered]) -> str:

@@ -343,7 +343,7 @@ def _called(study: Study, name: str, function: Callable[..., Any], *arguments: A
 
 def _check_split(arm: Arm, config: Config) -> None:
     """A given split.csv leaves nothing to draw: what would change the drawing has no effect."""
-    drawn = {"folds": 0, "inner_folds": 0, "train_share": 1.0, "split_by": "patient"}
+    drawn = {"folds": 0, "split_by": "patient"}  # of other fields the configuration says so
     for name, without in drawn.items():
         found = getattr(config, name)
         if config.split and found != without:

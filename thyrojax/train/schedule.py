@@ -19,9 +19,14 @@ BLOCKS = (
 )
 
 
+def warmup_steps(config: Config, total_steps: int) -> int:
+    """Steps of the linear warm-up."""
+    return round(config.warmup_fraction * total_steps)
+
+
 def make_schedule(config: Config, total_steps: int) -> optax.Schedule:
     """The heads' rate at each step: linear warm-up from 0, then cosine to 0 or constant."""
-    warmup = round(config.warmup_fraction * total_steps)
+    warmup = warmup_steps(config, total_steps)
     if config.schedule == "cosine":
         return optax.warmup_cosine_decay_schedule(
             0.0 if warmup else config.lr, config.lr, warmup, total_steps

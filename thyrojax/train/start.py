@@ -18,13 +18,13 @@ from thyrojax.config import Config
 from thyrojax.data import splits
 from thyrojax.data.dataset import Dataset
 from thyrojax.data.draws import MOST_ROWS
-from thyrojax.errors import ConfigError, WeightsError
+from thyrojax.errors import ConfigError, RunError, WeightsError, one_line
 from thyrojax.files import write_json, write_whole
 from thyrojax.shapes import PyTree
 from thyrojax.train import checkpoint
 from thyrojax.train.digests import leaf_digests, state_digest
 from thyrojax.train.provenance import versions
-from thyrojax.train.schedule import check_phases
+from thyrojax.train.schedule import check_phases, warmup_steps
 from thyrojax.train.state import (
     TrainState,
     abstract_state,
@@ -46,6 +46,7 @@ def open_run(config: Config, dataset: Dataset, run: Path) -> dict[str, Any]:
     Raises:
       ConfigError: the folder holds a run of another configuration or of other data, or the steps
         are too many or do not suit the data.
+      RunError: the folder's data.json is missing or damaged.
       DataError: the parts cannot be drawn, or a given split.csv does not fit.
     """
     if run.exists() and not run.is_dir():
@@ -69,6 +70,11 @@ def open_run(config: Config, dataset: Dataset, run: Path) -> dict[str, Any]:
 def _check_steps(config: Config, n_train: int) -> None:
     check_phases(config, n_train)
     steps = config_file.total_steps(config, n_train)
+    if 0 < steps <= warmup_steps(config, steps):
+        raise ConfigError(
+            f"warmup_fraction: found {config.warmup_fraction}, {warmup_steps(config, steps)} of "
+            f"{steps} steps, expected fewer"
+        )
     if steps * config.batch_size > MOST_ROWS:
         raise ConfigError(
             f"steps: found {steps} of {config.batch_size} images, expected at most {MOST_ROWS} "
@@ -111,7 +117,7 @@ def _check_same(config: Config, dataset: Dataset, run: Path) -> None:
             f"{run / 'config.json'}: found {'; '.join(changed)}, expected the same options to go "
             "on with this run, or a new folder"
         )
-    info = json.loads((run / "data.json").read_text())
+    info = _read_info(run / "data.json")
     if info["fingerprint"] != dataset.fingerprint:
         raise ConfigError(
             f"{run / 'data.json'}: found data with fingerprint {info['fingerprint'][:12]}..., "
@@ -122,6 +128,16 @@ def _check_same(config: Config, dataset: Dataset, run: Path) -> None:
             f"{run / 'data.json'}: found label_names {info['label_names']}, now "
             f"{dataset.info['label_names']}, expected the same to go on with this run"
         )
+
+
+def _read_info(path: Path) -> dict[str, Any]:
+    try:
+        info = json.loads(path.read_text(encoding="utf-8"))
+        return {**info, **{name: info[name] for name in ("fingerprint", "label_names")}}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{path}: found {one_line(repr(error))}, expected what `thyrojax train` wrote"
+        ) from None
 
 
 def check_processes(state: TrainState) -> None:
