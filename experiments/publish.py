@@ -53,6 +53,12 @@ def main(arguments: Sequence[str] | None = None, here: Path = HERE) -> int:
     return 0
 
 
+def _caution(about: dict[str, Any]) -> str:
+    """Networks of two seeds may be further apart than two arms; a probe has no seed."""
+    alone = about.get("seeds", 1) == 1 and about["method"] != "linear probe"
+    return " One seed: how far networks of other seeds differ is not in these." if alone else ""
+
+
 def _folder(about: dict[str, Any]) -> str:
     """SET-SIZEpx, or SET-probe-SIZEpx."""
     probe = "-probe" if about["method"] == "linear probe" else ""
@@ -100,7 +106,7 @@ def results_table(results: Path) -> str:
                 "Study": f"[{about['study']}]({place}/tables/results.md)",
                 "Set": about["source"],
                 "Networks": about["method"],
-                "Finding (95 % intervals over patients)": about["finding"],
+                "Finding (95 % intervals over patients)": about["finding"] + _caution(about),
                 "Command": f"`{about['command']}`",
                 "Cost": (
                     f"{about['runs']} runs ({seeds} seed{'s' if seeds > 1 else ''}"

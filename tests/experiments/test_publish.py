@@ -53,11 +53,23 @@ def test_a_study_has_its_row_and_its_files(here: Path, tmp_path: Path) -> None:
     (row,) = [line for line in text.splitlines() if "0.600" in line]
     assert "results/margin/ddti-96px/tables/results.md" in row
     assert "15 runs (3 seeds, 5 folds) of 96 px: 30 min on 2 x AMD EPYC" in row
+    assert "One seed" not in row
     assert text.startswith("# Results\n")
     assert text.endswith("\n\nThe end.\n")
     place = here / "results" / "margin" / "ddti-96px"
     assert (place / "tables" / "results.csv").read_text() == "tables/results.csv"
     assert not (place / "runs").exists()
+
+
+def test_what_networks_of_one_seed_say_is_said_to_be_of_one(here: Path, tmp_path: Path) -> None:
+    one = finished(tmp_path / "one", seeds=1)
+    probe = finished(tmp_path / "two", seeds=1, method="linear probe", source="busbra")
+    assert main([str(one), str(probe)], here) == 0
+    rows = [line for line in (here / "README.md").read_text().splitlines() if "0.600" in line]
+    assert [("One seed: " in row, "linear probe" in row) for row in rows] == [
+        (False, True),
+        (True, False),
+    ]
 
 
 def test_a_second_time_it_is_replaced_and_others_stay(here: Path, tmp_path: Path) -> None:
