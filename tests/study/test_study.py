@@ -250,6 +250,18 @@ def test_dry_run_lists_units_and_trains_nothing(
     assert not (tmp_path / "runs").exists()
 
 
+def test_the_main_set_again_is_no_other_set(
+    tiny: Path, phantom_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = command(tiny, phantom_set, tmp_path, "--dry-run")
+    arguments.insert(arguments.index("--workdir"), f"other={phantom_set}")
+    arguments.remove("--quiet")
+    assert main(arguments) == 0
+    said = capsys.readouterr()
+    assert "of another set: found the main set again as other, expected another" in said.err
+    assert "elsewhere" not in said.out
+
+
 def test_every_study_of_the_project_can_be_planned(phantom_set: Path) -> None:
     from thyrojax.data.dataset import open_dataset
     from thyrojax.study.plan import chosen_arms, conditions_of

@@ -251,13 +251,7 @@ def chosen_arms(
         check_fields(f"{study.name}, arm {arm.name}", arm.changes)
     chosen, left_out = [], []
     for arm in arms:
-        lacking = (
-            "not asked for"
-            if only and arm.name not in only
-            else _called(study, f"lacks of {arm.name}", arm.lacks, sets[arm.data])
-            if arm.data in sets
-            else f"found no --data {arm.data}=DIR, expected the set {arm.data}"
-        )
+        lacking = "not asked for" if only and arm.name not in only else _lacking(study, arm, sets)
         if lacking:
             left_out.append(f"{arm.label}: {lacking}")
         else:
@@ -265,6 +259,15 @@ def chosen_arms(
     if not chosen:
         raise ConfigError(f"{study.name}: found no arm that can be run ({'; '.join(left_out)})")
     return chosen, left_out
+
+
+def _lacking(study: Study, arm: Arm, sets: Mapping[str, Dataset]) -> str:
+    """Why an arm cannot be run on these sets; "" where it can."""
+    if arm.data not in sets:
+        return f"found no --data {arm.data}=DIR, expected the set {arm.data}"
+    if arm.data and sets[arm.data].fingerprint == sets[""].fingerprint:
+        return f"found the main set again as {arm.data}, expected another: nothing would differ"
+    return str(_called(study, f"lacks of {arm.name}", arm.lacks, sets[arm.data]))
 
 
 def check_fields(place: str, changes: Mapping[str, Any]) -> None:
